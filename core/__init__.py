@@ -1,0 +1,1 @@
+"""Earshot's domain: audio to decision to diagnosis. Imports neither streamlit nor modal."""

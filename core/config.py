@@ -1,0 +1,146 @@
+"""Every configuration type, in one place: what the artifact freezes and what the environment sets.
+
+``AudioConfig``, ``FeatureConfig`` and ``ModelConfig`` travel inside the artifact; no preprocessing parameter can be
+given at serving time. ``Settings`` reads ``EARSHOT_*`` environment variables and nothing else.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from core.errors import SettingsError
+
+ROOT = Path(__file__).resolve().parents[1]
+SHIPPED_ARTIFACT = ROOT / "core" / "assets" / "artifact"
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+class Frozen(BaseModel):
+    """Immutable, and unknown fields are an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class AudioConfig(Frozen):
+    """What every sound becomes before the network hears it: mono float32 at one rate."""
+
+    sample_rate_hz: Positive = 32_000
+    window_s: float = Field(5.0, gt=0, description="length of one analysis window over long audio")
+    hop_s: float = Field(2.5, gt=0, description="distance between window starts")
+    min_duration_s: float = Field(0.25, gt=0)
+
+    @property
+    def window_samples(self) -> int:
+        return round(self.window_s * self.sample_rate_hz)
+
+    @property
+    def hop_samples(self) -> int:
+        return round(self.hop_s * self.sample_rate_hz)
+
+
+class FeatureConfig(Frozen):
+    """Log-mel spectrogram: Slaney mel scale and area normalisation, Hann window, power in dB."""
+
+    n_fft: Positive = 1024
+    hop_samples: Positive = 320
+    n_mels: Positive = 64
+    f_min_hz: float = Field(40.0, ge=0)
+    f_max_hz: float = Field(15_000.0, gt=0)
+    top_db: float = Field(80.0, gt=0, description="dynamic range kept below the clip's loudest mel bin")
+
+
+class ModelConfig(Frozen):
+    """Residual network over (B, 1, F, T); the number of classes comes from the data."""
+
+    stem_channels: Positive = 32
+    stage_channels: tuple[Positive, ...] = (32, 64, 128, 256)
+    blocks_per_stage: Positive = 1
+    dropout: float = Field(0.2, ge=0, lt=1)
+
+
+class Limits(Frozen):
+    """Bounds that are checked before a full decode."""
+
+    max_bytes: Positive = 25 * 2**20
+    max_duration_s: float = Field(600.0, gt=0)
+    max_channels: Positive = 32
+    min_sample_rate_hz: Positive = 1_000
+    max_sample_rate_hz: Positive = 768_000
+
+
+class AugmentConfig(Frozen):
+    """Training-only randomness. Each ``*_p`` is the probability that a clip gets the transform."""
+
+    crop_s: float = Field(2.0, gt=0)
+    stretch: float = Field(1.25, ge=1, description="speed factor drawn log-uniformly in [1/x, x]; EnvNet-v2")
+    gain_db: float = Field(6.0, ge=0)
+    mix_p: float = Field(1.0, ge=0, le=1, description="probability of gain-aware between-class mixing")
+    tilt_p: float = Field(0.5, ge=0, le=1)
+    tilt_db_per_octave: float = Field(3.0, ge=0)
+    low_pass_p: float = Field(0.4, ge=0, le=1)
+    low_pass_hz: tuple[float, float] = (2_500.0, 15_000.0)
+    high_pass_p: float = Field(0.3, ge=0, le=1)
+    high_pass_hz: tuple[float, float] = (40.0, 400.0)
+    noise_p: float = Field(0.5, ge=0, le=1)
+    noise_snr_db: tuple[float, float] = (0.0, 35.0)
+    time_masks: int = Field(1, ge=0)
+    time_mask_s: float = Field(0.3, ge=0)
+    frequency_masks: int = Field(1, ge=0)
+    frequency_mask_bands: int = Field(10, ge=0)
+
+
+class TrainConfig(Frozen):
+    """One training run. The last epoch is what is reported: nothing is selected on the held-out fold."""
+
+    epochs: Positive = 160
+    batch_size: Positive = 32
+    learning_rate: float = Field(2e-3, gt=0)
+    weight_decay: float = Field(1e-2, ge=0)
+    warmup_fraction: float = Field(0.1, gt=0, lt=1)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    ema_decay: float = Field(0.0, ge=0, lt=1, description="0 switches the weight average off")
+    seed: int = Field(0, ge=0)
+    precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed"
+    validate_every_epochs: Positive = 1
+    audio: AudioConfig = AudioConfig()
+    features: FeatureConfig = FeatureConfig()
+    model: ModelConfig = ModelConfig()
+    augment: AugmentConfig = AugmentConfig()
+
+
+class Settings(BaseSettings):
+    """Process settings: ``EARSHOT_<NAME>`` in the environment. Listed in the README and tested against it."""
+
+    model_config = SettingsConfigDict(env_prefix="EARSHOT_", frozen=True, extra="ignore")
+
+    artifact: Path = Field(SHIPPED_ARTIFACT, description="model folder that answers")
+    data_dir: Path = Field(ROOT / "data" / "esc10", description="dataset in ESC-50's layout; sample clips come from it")
+    runs_dir: Path = Field(ROOT / "runs", description="where training writes its run folders")
+    max_bytes: int = Field(Limits().max_bytes, gt=0, description="largest upload, in bytes")
+    max_duration_s: float = Field(Limits().max_duration_s, gt=0, description="longest sound, in seconds")
+
+    @model_validator(mode="after")
+    def _expand(self) -> Settings:
+        for name in ("artifact", "data_dir", "runs_dir"):
+            object.__setattr__(self, name, Path(getattr(self, name)).expanduser())
+        return self
+
+    @cached_property
+    def limits(self) -> Limits:
+        return Limits(max_bytes=self.max_bytes, max_duration_s=self.max_duration_s)
+
+    @classmethod
+    def load(cls) -> Settings:
+        """Read the environment; raise ``SettingsError`` that names the variable and the range."""
+        try:
+            return cls()
+        except ValidationError as exc:
+            first = exc.errors()[0]
+            name = "EARSHOT_" + "_".join(str(part) for part in first["loc"]).upper()
+            raise SettingsError(f"{name}: {first['msg']}, got {first['input']!r}. Correct or unset it.") from exc

@@ -1,0 +1,70 @@
+"""The one root error and its few children. Messages say what was expected, what came, what to do."""
+
+from __future__ import annotations
+
+__all__ = [
+    "ArtifactError",
+    "AudioError",
+    "BackendError",
+    "DatasetError",
+    "EarshotError",
+    "LimitError",
+    "RunError",
+    "SettingsError",
+]
+
+
+class EarshotError(Exception):
+    """Root of every error Earshot raises on purpose.
+
+    ``code`` is a stable snake_case identifier for machines; ``str(error)`` is the sentence for people.
+    """
+
+    code = "error"
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        super().__init__(message)
+        if code is not None:
+            self.code = code
+
+
+class AudioError(EarshotError):
+    """The bytes are not audio that Earshot can answer for."""
+
+    code = "invalid_audio"
+
+
+class LimitError(AudioError):
+    """The audio is over a configured bound on bytes, seconds or channels."""
+
+    code = "over_limit"
+
+
+class ArtifactError(EarshotError):
+    """The model folder is missing, incomplete, altered, or answers differently from when it was saved."""
+
+    code = "invalid_artifact"
+
+
+class DatasetError(EarshotError):
+    """The dataset folder does not have ESC-50's layout, or its clips cannot be read."""
+
+    code = "invalid_dataset"
+
+
+class RunError(EarshotError):
+    """A training run folder cannot be used as asked."""
+
+    code = "invalid_run"
+
+
+class SettingsError(EarshotError):
+    """A setting has a value outside its range."""
+
+    code = "invalid_settings"
+
+
+class BackendError(EarshotError):
+    """The place where inference or training runs did not answer."""
+
+    code = "backend_unavailable"

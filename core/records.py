@@ -1,0 +1,66 @@
+"""What a prediction is. Evaluation and production write these same types, so every diagnostic serves both."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from core.config import Frozen
+
+QualityCode = Literal["silent", "clipped", "band_limited", "short", "channels_cancel", "truncated"]
+
+
+class QualityWarning(Frozen):
+    """Something about the recording that makes the answer less trustworthy. Never a repair, never a block."""
+
+    code: QualityCode
+    message: str
+
+
+class SourceFacts(Frozen):
+    """What the file was before it became a mono waveform at the model's rate."""
+
+    container: str  # "wav", "flac", "ogg", "mp3", "mp4", "webm", …
+    codec: str  # "pcm_s16", "vorbis", "opus", "aac", …
+    sample_rate_hz: int
+    channels: int
+    duration_s: float
+    peak: float  # largest |sample| over all channels, full scale = 1
+    longest_clipped_run: int  # most consecutive samples at |x| ≥ 0.999 in one channel
+    downmix_loss_db: float  # level lost by averaging the channels; ≫ 3 dB: they cancel
+    truncated: bool  # the stream ended before its header said, or broke off
+
+
+class WindowPrediction(Frozen):
+    """The answer for one stretch of a long sound. ``probabilities`` follow the artifact's class order."""
+
+    start_s: float
+    end_s: float
+    probabilities: tuple[float, ...]
+
+
+class Prediction(Frozen):
+    """One answer for one sound.
+
+    ``probabilities`` maps every class to [0, 1], most probable first, and sums to 1. For sounds longer than one
+    analysis window it is the mean over ``windows``. ``entropy`` is in nats; ``margin`` is the first probability less the
+    second. ``logits`` and ``embedding`` follow the artifact's class order and embedding axis.
+    """
+
+    clip_id: str  # sha256 of the bytes, first 16 hex digits
+    label: str
+    confidence: float
+    probabilities: dict[str, float]
+    entropy: float
+    margin: float
+    logits: tuple[float, ...]
+    embedding: tuple[float, ...]
+    windows: tuple[WindowPrediction, ...]
+    descriptors: dict[str, float]
+    quality: tuple[QualityWarning, ...]
+    source: SourceFacts
+    duration_s: float
+    latency_ms: float
+    backend: str
+    fingerprint: str
+    created_at: datetime
