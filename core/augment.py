@@ -1,0 +1,213 @@
+"""Training-only augmentation of whole batches, on the device that trains.
+
+Random parameters are data (``Draw``); applying them is pure, so a batch can be frozen, logged and replayed. Order:
+crop + stretch + gain of two clips of different classes, gain-aware mixing (Tokozume et al. 2018), spectral shaping of
+the mix (tilt, band limits, coloured noise), and masks over the normalised log-mel (Park et al. 2019).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from core.config import AugmentConfig, AudioConfig, FeatureConfig
+
+FRAME = 2048  # samples of one level measurement for mixing
+SILENCE_DB = -120.0
+
+
+@dataclass(frozen=True)
+class Bank:
+    """Every training clip, decoded once: ``samples`` (N, L) zero-padded, ``lengths`` (N,), ``targets`` (N,)."""
+
+    samples: Tensor
+    lengths: Tensor
+    targets: Tensor
+
+    def to(self, device: torch.device) -> Bank:
+        return Bank(self.samples.to(device), self.lengths.to(device), self.targets.to(device))
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The random parameters of one batch of B. Row 0 of (2, B) tensors is the clip, row 1 its partner."""
+
+    clips: Tensor  # (2, B) rows of the bank
+    start: Tensor  # (2, B) first sample of the crop; negative: silence before the sound
+    rate: Tensor  # (2, B) speed factor
+    gain_db: Tensor  # (2, B)
+    ratio: Tensor  # (B,) share of the clip in the label; 1: not mixed
+    tilt_db: Tensor  # (B,) dB per octave around 1 kHz
+    low_pass_hz: Tensor  # (B,) inf: off
+    high_pass_hz: Tensor  # (B,) 0: off
+    noise_snr_db: Tensor  # (B,) inf: off
+    noise_slope: Tensor  # (B,) power falls as f^-slope
+    noise_seed: int
+    time_masks: Tensor  # (B, M, 2) start and width, as fractions of T
+    frequency_masks: Tensor  # (B, M, 2) start and width, as fractions of F
+
+
+def draw(rows: Tensor, bank: Bank, config: AugmentConfig, audio: AudioConfig, features: FeatureConfig, *, rng: torch.Generator) -> Draw:
+    """Choose partners and parameters for the clips ``rows`` (B,) of ``bank``. ``rng`` is a CPU generator."""
+    batch = rows.numel()
+    clips = torch.stack([rows, _partners(rows, bank.targets, rng)])
+    rate = config.stretch ** _uniform((2, batch), -1, 1, rng)
+    crop = config.crop_s * audio.sample_rate_hz
+    spare = bank.lengths[clips] / rate - crop  # in output samples; negative: the clip is shorter than the crop
+    pad = crop / 4
+    low, high = spare.clamp_max(0) - pad, spare.clamp_min(0) + pad
+    start = (low + torch.rand((2, batch), generator=rng) * (high - low)) * rate
+    mixed = _happens(batch, config.mix_p, rng)
+    return Draw(
+        clips=clips,
+        start=start,
+        rate=rate,
+        gain_db=_uniform((2, batch), -config.gain_db, config.gain_db, rng),
+        ratio=torch.where(mixed, torch.rand(batch, generator=rng), 1.0),
+        tilt_db=_uniform((batch,), -config.tilt_db_per_octave, config.tilt_db_per_octave, rng)
+        * _happens(batch, config.tilt_p, rng),
+        low_pass_hz=_sometimes(_log_uniform(batch, *config.low_pass_hz, rng), config.low_pass_p, math.inf, rng),
+        high_pass_hz=_sometimes(_log_uniform(batch, *config.high_pass_hz, rng), config.high_pass_p, 0.0, rng),
+        noise_snr_db=_sometimes(_uniform((batch,), *config.noise_snr_db, rng), config.noise_p, math.inf, rng),
+        noise_slope=_uniform((batch,), 0, 2, rng),
+        noise_seed=int(torch.randint(2**31, (), generator=rng)),
+        time_masks=_masks(batch, config.time_masks, config.time_mask_s / config.crop_s, rng),
+        frequency_masks=_masks(batch, config.frequency_masks, config.frequency_mask_bands / features.n_mels, rng),
+    )
+
+
+def mix_batch(bank: Bank, drawn: Draw, config: AugmentConfig, audio: AudioConfig) -> Tensor:
+    """Waveforms (B, crop) on the bank's device, cropped, stretched, mixed and spectrally shaped."""
+    samples = round(config.crop_s * audio.sample_rate_hz)
+    first, second = (crop(bank, drawn.clips[k], drawn.start[k], drawn.rate[k], samples) for k in (0, 1))
+    gain = 10 ** (drawn.gain_db.to(first.device) / 20)
+    mixed = mix(first * gain[0, :, None], second * gain[1, :, None], drawn.ratio.to(first.device), audio)
+    return shape_spectrum(mixed, drawn, audio)
+
+
+def soft_targets(bank: Bank, drawn: Draw, n_classes: int) -> Tensor:
+    """(B, K): the clip's class weighs ``ratio``, its partner's 1 − ``ratio``."""
+    one_hot = torch.nn.functional.one_hot(bank.targets[drawn.clips.to(bank.targets.device)], n_classes).float()
+    ratio = drawn.ratio.to(one_hot.device)[:, None]
+    return ratio * one_hot[0] + (1 - ratio) * one_hot[1]
+
+
+def crop(bank: Bank, rows: Tensor, start: Tensor, rate: Tensor, samples: int) -> Tensor:
+    """Cut ``samples`` from each clip at ``start``, played ``rate`` times as fast; zeros outside the clip. (B, samples)
+
+    Row by row on purpose: gathering a whole batch at fractional positions took 3× as long on a CPU.
+    """
+    spans = (rate * samples).round().int().tolist()
+    cuts = [
+        _resize(_cut(bank.samples[row], first, span), samples)
+        for row, first, span in zip(rows.tolist(), start.round().int().tolist(), spans, strict=True)
+    ]
+    return torch.stack(cuts)
+
+
+def _cut(clip: Tensor, first: int, span: int) -> Tensor:
+    inside = clip[max(first, 0) : max(first + span, 0)]
+    before = min(max(-first, 0), span)
+    return torch.nn.functional.pad(inside, (before, span - before - inside.numel()))
+
+
+def _resize(clip: Tensor, samples: int) -> Tensor:
+    return torch.nn.functional.interpolate(clip[None, None], samples, mode="linear", align_corners=True)[0, 0]
+
+
+def mix(first: Tensor, second: Tensor, ratio: Tensor, audio: AudioConfig) -> Tensor:
+    """Mix so that ``ratio`` is the *perceived* share of the first sound, at constant energy (Tokozume et al. 2018).
+
+    t = 1 / (1 + 10^((G1 − G2) / 20) · (1 − r) / r),  x = (t·x1 + (1 − t)·x2) / √(t² + (1 − t)²),  G in dB(A).
+    """
+    gap_db = a_weighted_level(first, audio) - a_weighted_level(second, audio)
+    odds = 10 ** (gap_db / 20) * (1 - ratio) / ratio.clamp_min(1e-6)
+    t = (1 / (1 + odds))[:, None]
+    return (t * first + (1 - t) * second) / torch.sqrt(t**2 + (1 - t) ** 2)
+
+
+def a_weighted_level(waveform: Tensor, audio: AudioConfig) -> Tensor:
+    """Loudest frame of each waveform (B, N) in dB(A) re full scale, (B,). IEC 61672 weighting."""
+    frames = waveform.unfold(1, FRAME, FRAME) if waveform.shape[1] >= FRAME else waveform[:, None]
+    power = torch.fft.rfft(frames, dim=2).abs() ** 2  # (B, frames, bins)
+    weight = _a_weight(power.shape[2], audio.sample_rate_hz, waveform.device)
+    level = 10 * torch.log10((power * weight).sum(dim=2) / frames.shape[2] ** 2 + 10 ** (SILENCE_DB / 10))
+    return level.amax(dim=1)
+
+
+def shape_spectrum(waveform: Tensor, drawn: Draw, audio: AudioConfig) -> Tensor:
+    """Tilt, band-limit and add coloured noise to (B, N), in one pass through the frequency domain."""
+    samples, device = waveform.shape[1], waveform.device
+    spectrum = torch.fft.rfft(waveform, dim=1)
+    hz = torch.fft.rfftfreq(samples, 1 / audio.sample_rate_hz, device=device)
+    noise = _coloured_noise(spectrum, hz, drawn)
+    octaves = torch.log2(hz.clamp_min(20.0) / 1000.0)
+    response = 10 ** (drawn.tilt_db.to(device)[:, None] * octaves / 20)
+    response = response / (1 + (hz / drawn.low_pass_hz.to(device)[:, None]) ** 16).sqrt()  # Butterworth, 48 dB/octave
+    response = response / (1 + (drawn.high_pass_hz.to(device)[:, None] / hz.clamp_min(1.0)) ** 4).sqrt()
+    return torch.fft.irfft((spectrum + noise) * response, n=samples, dim=1)
+
+
+def mask_features(features: Tensor, drawn: Draw) -> Tensor:
+    """Set the drawn stretches of time and bands of frequency of (B, 1, F, T) to 0, the clip's mean level."""
+    keep_time = _keep(drawn.time_masks, features.shape[3]).to(features.device)[:, None, None, :]
+    keep_frequency = _keep(drawn.frequency_masks, features.shape[2]).to(features.device)[:, None, :, None]
+    return features * keep_time * keep_frequency
+
+
+def _partners(rows: Tensor, targets: Tensor, rng: torch.Generator) -> Tensor:
+    """For each clip one of another class, uniformly; itself where the bank holds a single class."""
+    other = (targets[rows][:, None] != targets[None, :]).float()  # (B, N)
+    lonely = other.sum(dim=1) == 0
+    other[lonely, rows[lonely]] = 1.0
+    return torch.multinomial(other, 1, generator=rng).squeeze(1)
+
+
+def _coloured_noise(spectrum: Tensor, hz: Tensor, drawn: Draw) -> Tensor:
+    device = spectrum.device
+    rng = torch.Generator(device).manual_seed(drawn.noise_seed)
+    noise = torch.randn(spectrum.shape, dtype=spectrum.dtype, device=device, generator=rng)
+    noise = noise * hz.clamp_min(20.0) ** (-drawn.noise_slope.to(device)[:, None] / 2)
+    wanted = spectrum.abs().square().sum(dim=1) * 10 ** (-drawn.noise_snr_db.to(device) / 10)
+    return noise * (wanted / noise.abs().square().sum(dim=1)).sqrt()[:, None]
+
+
+def _a_weight(bins: int, sample_rate_hz: int, device: torch.device) -> Tensor:
+    square = torch.linspace(0, sample_rate_hz / 2, bins, device=device) ** 2
+    response = 12194.0**2 * square**2
+    response /= (square + 20.6**2) * (square + 12194.0**2)
+    response /= ((square + 107.7**2) * (square + 737.9**2)).sqrt()
+    return (response * 10 ** (2.0 / 20)) ** 2
+
+
+def _masks(batch: int, count: int, widest: float, rng: torch.Generator) -> Tensor:
+    width = torch.rand((batch, count), generator=rng) * min(widest, 1.0)
+    start = torch.rand((batch, count), generator=rng) * (1 - width)
+    return torch.stack([start, width], dim=2)
+
+
+def _keep(masks: Tensor, size: int) -> Tensor:
+    """(B, M, 2) fractions → (B, size), 0 where any mask covers."""
+    position = (torch.arange(size) + 0.5) / size
+    start, width = masks[..., :1], masks[..., 1:]
+    covered = (position >= start) & (position < start + width)  # (B, M, size)
+    return (~covered.any(dim=1)).float()
+
+
+def _uniform(shape: tuple[int, ...], low: float, high: float, rng: torch.Generator) -> Tensor:
+    return low + (high - low) * torch.rand(shape, generator=rng)
+
+
+def _log_uniform(batch: int, low: float, high: float, rng: torch.Generator) -> Tensor:
+    return torch.exp(_uniform((batch,), math.log(low), math.log(high), rng))
+
+
+def _happens(batch: int, p: float, rng: torch.Generator) -> Tensor:
+    return torch.rand(batch, generator=rng) < p
+
+
+def _sometimes(value: Tensor, p: float, otherwise: float, rng: torch.Generator) -> Tensor:
+    return torch.where(_happens(value.numel(), p, rng), value, otherwise)

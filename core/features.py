@@ -1,0 +1,70 @@
+"""Waveform → log-mel spectrogram in dB, as a module that lives inside the network.
+
+One front end serves training and inference; there is no second one to disagree with it. Agrees with
+``librosa.feature.melspectrogram`` (Slaney scale and normalisation, ``center=True``, constant padding) within 0.01 dB;
+``tests/unit/test_features.py`` holds it to that.
+"""
+
+from __future__ import annotations
+
+import torch
+import torchaudio
+from torch import Tensor, nn
+
+from core.config import AudioConfig, FeatureConfig
+from core.errors import SettingsError
+
+AMIN = 1e-10  # power floor before the logarithm: −100 dB, librosa's default
+EDGE_DB = 60.0  # a frame counts as sound when its loudest mel bin is within this of the clip's
+SCALE_DB = 20.0  # brings the normalised spectrogram to unit order
+
+
+class LogMel(nn.Module):
+    """Log-mel spectrogram, (B, N) at ``audio.sample_rate_hz`` → (B, 1, F, T) in dB re full-scale power.
+
+    T = 1 + N // hop. Frame t is centred on sample t · hop. N must exceed ``n_fft`` / 2.
+    """
+
+    def __init__(self, audio: AudioConfig, features: FeatureConfig) -> None:
+        super().__init__()
+        nyquist_hz = audio.sample_rate_hz / 2
+        if not features.f_min_hz < features.f_max_hz <= nyquist_hz:
+            raise SettingsError(
+                f"Expected f_min_hz < f_max_hz ≤ {nyquist_hz:g} Hz (half the sample rate), "
+                f"got {features.f_min_hz:g} and {features.f_max_hz:g}. Lower f_max_hz or raise the sample rate."
+            )
+        self.mel = torchaudio.transforms.MelSpectrogram(
+            sample_rate=audio.sample_rate_hz,
+            n_fft=features.n_fft,
+            hop_length=features.hop_samples,
+            n_mels=features.n_mels,
+            f_min=features.f_min_hz,
+            f_max=features.f_max_hz,
+            mel_scale="slaney",
+            norm="slaney",
+            pad_mode="constant",
+        )
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        power = self.mel(waveform)  # (B, F, T)
+        return 10.0 * power.clamp_min(AMIN).log10().unsqueeze(1)  # (B, 1, F, T), dB
+
+
+class LevelNorm(nn.Module):
+    """Remove the recording level: a clip and the same clip 20 dB quieter look alike to the network.
+
+    Bins more than ``top_db`` under the clip's loudest bin are raised to that floor, then the mean over the frames that
+    carry sound is subtracted. Frames of digital silence (padding) do not move the mean. (B, 1, F, T) → (B, 1, F, T).
+    """
+
+    def __init__(self, top_db: float) -> None:
+        super().__init__()
+        self.top_db = top_db
+
+    def forward(self, log_mel: Tensor) -> Tensor:
+        peak = log_mel.amax(dim=(2, 3), keepdim=True)
+        floored = torch.maximum(log_mel, peak - self.top_db)
+        sounding = (log_mel.amax(dim=2, keepdim=True) > peak - EDGE_DB).to(log_mel.dtype)  # (B, 1, 1, T)
+        weight = sounding / sounding.sum(dim=3, keepdim=True).clamp_min(1.0)
+        mean = (floored.mean(dim=2, keepdim=True) * weight).sum(dim=3, keepdim=True)
+        return (floored - mean) / SCALE_DB

@@ -1,0 +1,1 @@
+"""Training: one fold, all folds, and the folders they leave behind."""

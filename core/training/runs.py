@@ -1,0 +1,139 @@
+"""A run folder: what was asked, how far it is, and what came out.
+
+    runs/<id>/config.json   status.json   events.out.tfevents.*   checkpoints/last.ckpt   oof.parquet   metrics.json   artifact/
+
+Every file is written beside its final name and renamed, so a reader never sees half of one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from core.config import Frozen, TrainConfig
+from core.errors import RunError
+
+State = Literal["running", "finished", "failed"]
+
+
+class RunConfig(Frozen):
+    """What was asked. ``fold`` is the held-out fold; ``None`` trains on every clip."""
+
+    run_id: str
+    dataset: str
+    dataset_hash: str
+    class_names: tuple[str, ...]
+    fold: int | None
+    train: TrainConfig
+    code_version: str
+
+
+class RunStatus(Frozen):
+    """How far it is. ``heartbeat`` is the time of writing, UTC."""
+
+    state: State
+    epoch: int
+    epochs: int
+    heartbeat: datetime
+    metrics: dict[str, float] = {}
+    message: str = ""
+
+
+class RunFolder:
+    """The files of one run under ``path``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoints" / "last.ckpt"
+
+    @property
+    def artifact(self) -> Path:
+        return self.path / "artifact"
+
+    @property
+    def oof(self) -> Path:
+        return self.path / "oof.parquet"
+
+    def begin(self, config: RunConfig) -> None:
+        """Create the folder, or take up an interrupted run of exactly the same configuration."""
+        if self.path.exists() and any(self.path.iterdir()):
+            self._refuse_other(config)
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_text(self.path / "config.json", config.model_dump_json(indent=2))
+
+    def config(self) -> RunConfig:
+        return RunConfig.model_validate_json(self._read("config.json"))
+
+    def status(self) -> RunStatus:
+        return RunStatus.model_validate_json(self._read("status.json"))
+
+    def metrics(self) -> dict[str, Any]:
+        return dict(json.loads(self._read("metrics.json")))
+
+    def finished(self) -> bool:
+        return (self.path / "status.json").exists() and self.status().state == "finished"
+
+    def write_status(
+        self, state: State, epoch: int, epochs: int, metrics: dict[str, float] | None = None, message: str = ""
+    ) -> None:
+        status = RunStatus(
+            state=state, epoch=epoch, epochs=epochs, heartbeat=datetime.now(UTC), metrics=metrics or {}, message=message
+        )
+        write_text(self.path / "status.json", status.model_dump_json(indent=2))
+
+    def write_metrics(self, metrics: dict[str, Any]) -> None:
+        write_text(self.path / "metrics.json", json.dumps(metrics, indent=2, sort_keys=True))
+
+    def write_oof(self, records: pd.DataFrame) -> None:
+        write_atomically(self.oof, lambda path: records.to_parquet(path, index=False))
+
+    def _refuse_other(self, config: RunConfig) -> None:
+        existing = self.config()
+        changed = [name for name in RunConfig.model_fields if getattr(existing, name) != getattr(config, name)]
+        if changed:
+            raise RunError(
+                f"Expected {self.path} to hold a run of the same configuration, but {', '.join(changed)} differ. "
+                "Choose another --out or --run-id, or repeat the command that started it.",
+                code="other_run",
+            )
+
+    def _read(self, name: str) -> str:
+        try:
+            return (self.path / name).read_text(encoding="utf-8")
+        except OSError as exc:
+            raise RunError(
+                f"Expected a run folder with {name}, found none at {self.path}. Give the path of a training run.",
+                code="no_run",
+            ) from exc
+
+
+def new_run_id(name: str) -> str:
+    """``<UTC time>-<name>``: sorts by start."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{name}"
+
+
+def write_text(path: Path, text: str) -> None:
+    write_atomically(path, lambda part: part.write_text(text + "\n", encoding="utf-8"))
+
+
+def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
+    """Have ``write`` fill a temporary file beside ``path``, then rename it there. A failure leaves ``path`` as it was."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    part = Path(name)
+    try:
+        write(part)
+        part.chmod(0o644)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
