@@ -21,14 +21,17 @@ SILENCE_DB = -120.0
 
 @dataclass(frozen=True)
 class Bank:
-    """Every training clip, decoded once: ``samples`` (N, L) zero-padded, ``lengths`` (N,), ``targets`` (N,)."""
+    """Every training clip, decoded once: ``samples`` (N, L) zero-padded, ``lengths`` (N,), ``targets`` (N,).
+
+    ``samples`` live on the device that trains; the rest stays on the CPU, where parameters are drawn.
+    """
 
     samples: Tensor
     lengths: Tensor
     targets: Tensor
 
     def to(self, device: torch.device) -> Bank:
-        return Bank(self.samples.to(device), self.lengths.to(device), self.targets.to(device))
+        return Bank(self.samples.to(device), self.lengths, self.targets)
 
 
 @dataclass(frozen=True)
@@ -90,8 +93,8 @@ def mix_batch(bank: Bank, drawn: Draw, config: AugmentConfig, audio: AudioConfig
 
 def soft_targets(bank: Bank, drawn: Draw, n_classes: int) -> Tensor:
     """(B, K): the clip's class weighs ``ratio``, its partner's 1 − ``ratio``."""
-    one_hot = torch.nn.functional.one_hot(bank.targets[drawn.clips.to(bank.targets.device)], n_classes).float()
-    ratio = drawn.ratio.to(one_hot.device)[:, None]
+    one_hot = torch.nn.functional.one_hot(bank.targets[drawn.clips], n_classes).float()  # (2, B, K)
+    ratio = drawn.ratio[:, None]
     return ratio * one_hot[0] + (1 - ratio) * one_hot[1]
 
 

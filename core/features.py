@@ -7,8 +7,11 @@ One front end serves training and inference; there is no second one to disagree 
 
 from __future__ import annotations
 
+import librosa
+import numpy as np
 import torch
 import torchaudio
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from core.config import AudioConfig, FeatureConfig
@@ -44,6 +47,11 @@ class LogMel(nn.Module):
             norm="slaney",
             pad_mode="constant",
         )
+
+    def centres_hz(self) -> NDArray[np.float64]:
+        """Centre frequency of each mel band, (F,), rising."""
+        edges_hz = librosa.mel_frequencies(self.mel.n_mels + 2, fmin=self.mel.f_min, fmax=self.mel.f_max)
+        return np.asarray(edges_hz[1:-1])
 
     def forward(self, waveform: Tensor) -> Tensor:
         power = self.mel(waveform)  # (B, F, T)

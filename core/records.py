@@ -42,8 +42,8 @@ class WindowPrediction(Frozen):
 class Prediction(Frozen):
     """One answer for one sound.
 
-    ``probabilities`` maps every class to [0, 1], most probable first, and sums to 1. For sounds longer than one
-    analysis window it is the mean over ``windows``. ``entropy`` is in nats; ``margin`` is the first probability less the
+    ``probabilities`` maps every class to [0, 1], most probable first, and sums to 1. For sounds of several
+    windows ``logits`` and ``embedding`` are means over them, and ``probabilities`` belong to those mean logits. ``entropy`` is in nats; ``margin`` is the first probability less the
     second. ``logits`` and ``embedding`` follow the artifact's class order and embedding axis.
     """
 

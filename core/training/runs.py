@@ -7,6 +7,7 @@ Every file is written beside its final name and renamed, so a reader never sees 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -90,6 +91,12 @@ class RunFolder:
             state=state, epoch=epoch, epochs=epochs, heartbeat=datetime.now(UTC), metrics=metrics or {}, message=message
         )
         write_text(self.path / "status.json", status.model_dump_json(indent=2))
+
+    def mark_failed(self, error: BaseException) -> None:
+        """Say in ``status.json`` why the run stopped; a disk too full even for that is not a second error."""
+        with contextlib.suppress(OSError, RunError):
+            status = self.status()
+            self.write_status("failed", status.epoch, status.epochs, status.metrics, f"{type(error).__name__}: {error}")
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:
         write_text(self.path / "metrics.json", json.dumps(metrics, indent=2, sort_keys=True))

@@ -1,0 +1,197 @@
+"""The artifact: one folder that is the only door from training to serving.
+
+    model.safetensors    weights and buffers
+    artifact.json        everything else that decides an answer, a probe, and a fingerprint over all of it
+
+The probe is a seeded waveform with the logits it gave when the artifact was saved. Loading replays it, so a library, a
+device or a code change that alters answers is an error at start-up and not a silent loss of accuracy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save_file
+
+from core.config import AudioConfig, FeatureConfig, Frozen, ModelConfig
+from core.errors import ArtifactError
+from core.inference import infer
+from core.model import AudioResNet
+
+WEIGHTS, MANIFEST = "model.safetensors", "artifact.json"
+PROBE_TOLERANCE = 5e-3  # logits; CPUs differ by 1e-5, GPUs with TF32 convolutions by about 1e-3
+
+
+class Probe(Frozen):
+    """A synthetic sound and the answer to it."""
+
+    seed: int = 0
+    duration_s: float = Field(2.0, gt=0)
+    logits: tuple[float, ...]
+
+    def waveform(self, sample_rate_hz: int) -> NDArray[np.float32]:
+        """A rising tone in pink-ish noise: every mel band and both ends of the level range take part. (N,)"""
+        time_s = np.arange(round(self.duration_s * sample_rate_hz)) / sample_rate_hz
+        tone = 0.2 * np.sin(2 * np.pi * (200 + 0.1 * sample_rate_hz * time_s / self.duration_s) * time_s)
+        noise = np.random.default_rng(self.seed).standard_normal(time_s.size)
+        smooth = np.convolve(noise, np.ones(8) / 8, mode="same")
+        return np.asarray(tone + 0.05 * (noise + smooth) * (time_s > self.duration_s / 2), dtype=np.float32)
+
+
+class Facts(Frozen):
+    """What training knows about the network it hands over."""
+
+    audio: AudioConfig
+    features: FeatureConfig
+    model: ModelConfig
+    class_names: tuple[str, ...] = Field(min_length=2)
+    temperature: float = Field(1.0, gt=0)
+    metrics: dict[str, Any]
+    dataset: str
+    dataset_hash: str
+    code_version: str
+    run_id: str
+
+
+class Manifest(Facts):
+    """The contents of ``artifact.json``. ``fingerprint`` is the sha256 over all the rest."""
+
+    schema_version: Literal[1] = 1
+    created_at: datetime
+    weights_sha256: str
+    probe: Probe
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A network in eval mode and the facts it was saved with."""
+
+    net: AudioResNet
+    manifest: Manifest
+
+
+def save_artifact(folder: Path, net: AudioResNet, facts: Facts) -> Manifest:
+    """Write ``net`` (eval mode, CPU) and its facts to ``folder``, replacing what is there by renaming."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as part:
+        staged = Path(part) / folder.name
+        staged.mkdir()
+        save_file({name: value.contiguous() for name, value in net.state_dict().items()}, staged / WEIGHTS)
+        content = facts.model_dump(mode="json") | {
+            "schema_version": 1,
+            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "weights_sha256": hashlib.sha256((staged / WEIGHTS).read_bytes()).hexdigest(),
+            "probe": _record_probe(net, facts.audio).model_dump(mode="json"),
+        }
+        content["fingerprint"] = fingerprint_of(content)
+        (staged / MANIFEST).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        if folder.exists():
+            folder.rename(Path(part) / "replaced")
+        staged.rename(folder)
+    return Manifest.model_validate(content)
+
+
+def _record_probe(net: AudioResNet, audio: AudioConfig) -> Probe:
+    unanswered = Probe(logits=())
+    logits = infer(net, unanswered.waveform(audio.sample_rate_hz), audio).logits
+    return Probe(logits=tuple(float(value) for value in logits))
+
+
+def fingerprint_of(content: dict[str, Any]) -> str:
+    """sha256 over the manifest's JSON content without its own fingerprint, keys sorted."""
+    rest = {name: value for name, value in content.items() if name != "fingerprint"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def load_artifact(folder: Path, *, device: str = "cpu") -> Artifact:
+    """Read ``folder``, check every hash, rebuild the network and replay the probe.
+
+    Raises ``ArtifactError`` with ``code`` missing, unreadable, altered, unfit or probe_mismatch.
+    """
+    manifest = _read_manifest(folder)
+    weights = _read(folder, WEIGHTS)
+    if hashlib.sha256(weights).hexdigest() != manifest.weights_sha256:
+        raise _altered(folder, WEIGHTS)
+    net = _rebuild(folder, manifest, weights).to(device)
+    _replay(folder, manifest, net)
+    return Artifact(net, manifest)
+
+
+def _read(folder: Path, name: str) -> bytes:
+    try:
+        return (folder / name).read_bytes()
+    except OSError as exc:
+        raise ArtifactError(
+            f"Expected a model folder with {MANIFEST} and {WEIGHTS} at {folder}, but {name} cannot be read "
+            f"({exc.strerror}). Set EARSHOT_ARTIFACT to an artifact folder, or train one: make train.",
+            code="missing",
+        ) from exc
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    text = _read(folder, MANIFEST)
+    try:
+        content = json.loads(text)
+        if not isinstance(content, dict):
+            raise ValueError("not a JSON object")
+        if content.get("fingerprint") != fingerprint_of(content):
+            raise _altered(folder, MANIFEST)
+        return Manifest.model_validate(content)
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ArtifactError(
+            f"{folder / MANIFEST}: {place}: {first['msg']}. It was written by another version of Earshot; train it anew.",
+            code="unreadable",
+        ) from exc
+    except ValueError as exc:
+        raise ArtifactError(
+            f"Expected JSON in {folder / MANIFEST}, got something else ({exc}). Restore the folder from its source.",
+            code="unreadable",
+        ) from exc
+
+
+def _altered(folder: Path, name: str) -> ArtifactError:
+    return ArtifactError(
+        f"{folder / name} is not what was saved: its sha256 differs from the one recorded. "
+        "Restore the folder from its source; an altered model is never served.",
+        code="altered",
+    )
+
+
+def _rebuild(folder: Path, manifest: Manifest, weights: bytes) -> AudioResNet:
+    try:
+        net = AudioResNet(len(manifest.class_names), manifest.audio, manifest.features, manifest.model)
+        net.load_state_dict(load_tensors(weights))
+    except (SafetensorError, RuntimeError) as exc:
+        raise ArtifactError(
+            f"The weights in {folder} do not fit the network its {MANIFEST} describes. Train it anew.", code="unfit"
+        ) from exc
+    return net.eval().requires_grad_(False)
+
+
+def _replay(folder: Path, manifest: Manifest, net: AudioResNet) -> None:
+    waveform = manifest.probe.waveform(manifest.audio.sample_rate_hz)
+    logits = infer(net, waveform, manifest.audio).logits
+    saved = np.array(manifest.probe.logits)
+    gap = float(np.abs(logits - saved).max()) if logits.shape == saved.shape else float("inf")
+    if not gap <= PROBE_TOLERANCE:
+        raise ArtifactError(
+            f"The model in {folder} answers its probe sound differently from when it was saved: logits differ by "
+            f"{gap:.2g}, at most {PROBE_TOLERANCE:g} is accepted. Install the pinned requirements, or train it anew "
+            f"with this version ({torch.__version__}).",
+            code="probe_mismatch",
+        )

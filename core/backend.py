@@ -1,0 +1,65 @@
+"""Where inference runs. One seam: every caller speaks to ``Backend`` and gets the same types, whoever answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from core.artifact import Manifest
+from core.classifier import Classifier
+from core.config import Frozen
+from core.errors import AudioError
+from core.explain import Explanation, explain
+from core.records import Prediction
+
+
+class Health(Frozen):
+    """Whether a backend can answer now, and what it would answer with."""
+
+    ready: bool
+    backend: str
+    device: str
+    message: str
+
+
+class Backend(Protocol):
+    """The one protocol of the product. Errors are ``EarshotError``s."""
+
+    @property
+    def manifest(self) -> Manifest: ...
+
+    def classify(self, sounds: Sequence[bytes]) -> list[Prediction | AudioError]:
+        """One answer a sound, in order. A sound that is not usable gives its error and stops no other."""
+        ...
+
+    def explain(self, sound: bytes, *, label: str | None = None, window: int = 0) -> Explanation: ...
+
+    def health(self) -> Health: ...
+
+
+class LocalBackend:
+    """This process, this machine's CPU."""
+
+    name = "local"
+
+    def __init__(self, classifier: Classifier) -> None:
+        self.classifier = classifier
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.classifier.manifest
+
+    def classify(self, sounds: Sequence[bytes]) -> list[Prediction | AudioError]:
+        return [self._classify(sound) for sound in sounds]
+
+    def explain(self, sound: bytes, *, label: str | None = None, window: int = 0) -> Explanation:
+        return explain(self.classifier, self.classifier.decode(sound).samples, label=label, window=window)
+
+    def health(self) -> Health:
+        return Health(ready=True, backend=self.name, device="cpu", message="Answers on this machine's CPU.")
+
+    def _classify(self, sound: bytes) -> Prediction | AudioError:
+        try:
+            return self.classifier.predict(sound, backend=self.name)
+        except AudioError as exc:
+            return exc

@@ -1,0 +1,84 @@
+"""Bytes in, ``Prediction`` out. ``Classifier.from_artifact`` is the only way to one."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.artifact import Artifact, Manifest, load_artifact
+from core.audio import Waveform, decode
+from core.config import Limits
+from core.descriptors import describe
+from core.inference import Inference, infer, softmax
+from core.quality import assess
+from core.records import Prediction, WindowPrediction
+
+
+class Classifier:
+    """A loaded artifact and the limits on what it accepts. Safe to call from several threads."""
+
+    def __init__(self, artifact: Artifact, limits: Limits) -> None:
+        self.net, self.manifest, self.limits = artifact.net, artifact.manifest, limits
+
+    @classmethod
+    def from_artifact(cls, folder: Path, *, limits: Limits = Limits(), device: str = "cpu") -> Classifier:
+        """Load ``folder``, check its hashes and replay its probe. Raises ``ArtifactError``."""
+        return cls(load_artifact(folder, device=device), limits)
+
+    def decode(self, data: bytes) -> Waveform:
+        """Bytes → mono waveform at the model's rate. Raises ``AudioError``."""
+        return decode(data, audio=self.manifest.audio, limits=self.limits)
+
+    def predict(self, data: bytes, *, backend: str = "local") -> Prediction:
+        """Classify one sound file given as bytes. Raises ``AudioError`` for what is not a usable sound."""
+        started = time.perf_counter()
+        wave = self.decode(data)
+        answer = infer(self.net, wave.samples, self.manifest.audio)
+        probabilities = softmax(answer.logits, self.manifest.temperature)
+        descending = np.sort(probabilities)[::-1]
+        order = np.argsort(-probabilities, kind="stable")
+        names = self.manifest.class_names
+        return Prediction(
+            clip_id=clip_id_of(data),
+            label=names[order[0]],
+            confidence=float(descending[0]),
+            probabilities={names[k]: float(probabilities[k]) for k in order},
+            entropy=entropy(probabilities),
+            margin=float(descending[0] - descending[1]),
+            logits=tuple(answer.logits.tolist()),
+            embedding=tuple(answer.embedding.tolist()),
+            windows=_windows(answer, self.manifest),
+            descriptors=describe(wave.samples, wave.sample_rate_hz),
+            quality=assess(wave),
+            source=wave.source,
+            duration_s=wave.duration_s,
+            latency_ms=(time.perf_counter() - started) * 1000,
+            backend=backend,
+            fingerprint=self.manifest.fingerprint,
+            created_at=datetime.now(UTC),
+        )
+
+
+def clip_id_of(data: bytes) -> str:
+    """The first 16 hex digits of the sha256 of the file."""
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def entropy(probabilities: NDArray[np.float64]) -> float:
+    """−Σ p ln p, in nats; 0 · ln 0 = 0."""
+    positive = probabilities[probabilities > 0]
+    return float(-(positive * np.log(positive)).sum())
+
+
+def _windows(answer: Inference, manifest: Manifest) -> tuple[WindowPrediction, ...]:
+    rate = manifest.audio.sample_rate_hz
+    rows = softmax(answer.window_logits, manifest.temperature)
+    return tuple(
+        WindowPrediction(start_s=start / rate, end_s=end / rate, probabilities=tuple(row.tolist()))
+        for (start, end), row in zip(answer.spans, rows, strict=True)
+    )

@@ -1,0 +1,170 @@
+"""``python -m core VERB``: thin commands over the library. Facts go to stdout, progress and logs to stderr."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from core.config import Settings, TrainConfig
+from core.errors import AudioError, EarshotError, LimitError, RunError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Earshot: environmental sounds, classified and explained.",
+)
+
+ArtifactOption = Annotated[Path | None, typer.Option("--artifact", help="Model folder; EARSHOT_ARTIFACT otherwise.")]
+DataOption = Annotated[Path, typer.Option("--data", help="Dataset in ESC-50's layout: audio/ and meta/esc50.csv.")]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; exit status 0, 1 for an error of ours (told on stderr), 2 for a wrong command line."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    try:
+        app(args=None if argv is None else list(argv))
+    except EarshotError as exc:
+        print(f"error [{exc.code}]: {exc}", file=sys.stderr)
+        return 1
+    except SystemExit as exc:
+        return exc.code if isinstance(exc.code, int) else int(exc.code is not None)
+    return 0
+
+
+@app.command()
+def classify(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Sound files in any common format.")],
+    as_json: Annotated[bool, typer.Option("--json", help="JSON Lines: one object a file, in the order given.")] = False,
+    top_k: Annotated[int | None, typer.Option("--top-k", min=1, help="Classes to list; all with --json, else 3.")] = None,
+    artifact: ArtifactOption = None,
+) -> None:
+    """Classify sound files. A bad file never stops the others; the exit status is 1 if any failed."""
+    from core.classifier import Classifier
+
+    settings = Settings.load()
+    classifier = Classifier.from_artifact(artifact or settings.artifact, limits=settings.limits)
+    failed = False
+    for file in files:
+        answer = _classify(classifier, file, top_k if as_json else top_k or 3)
+        failed |= "error" in answer
+        print(json.dumps(answer, ensure_ascii=False) if as_json else _in_words(answer), flush=True)
+    raise typer.Exit(int(failed))
+
+
+def _classify(classifier: Any, file: Path, top_k: int | None) -> dict[str, Any]:
+    try:
+        prediction = classifier.predict(_read(file, classifier.limits.max_bytes))
+    except AudioError as exc:
+        return {"file": str(file), "error": {"code": exc.code, "message": str(exc)}}
+    return {
+        "file": str(file),
+        "label": prediction.label,
+        "confidence": prediction.confidence,
+        "probabilities": dict(list(prediction.probabilities.items())[:top_k]),
+        "duration_s": prediction.duration_s,
+        "latency_ms": round(prediction.latency_ms, 3),
+        "quality": [warning.model_dump() for warning in prediction.quality],
+        "fingerprint": prediction.fingerprint,
+    }
+
+
+def _read(file: Path, max_bytes: int) -> bytes:
+    try:
+        size = file.stat().st_size
+        if size > max_bytes:
+            raise LimitError(
+                f"Expected at most {max_bytes:,} bytes, {file.name} has {size:,}. Cut the sound or set EARSHOT_MAX_BYTES.",
+                code="too_many_bytes",
+            )
+        return file.read_bytes()
+    except OSError as exc:
+        raise AudioError(f"Expected a readable file, got {exc.strerror}. Check the path.", code="unreadable_file") from exc
+
+
+def _in_words(answer: dict[str, Any]) -> str:
+    if "error" in answer:
+        return f"{answer['file']}\n  error [{answer['error']['code']}]: {answer['error']['message']}"
+    ranked = "  ".join(f"{name} {p:.1%}" for name, p in answer["probabilities"].items())
+    warnings = "".join(f"\n  note: {warning['message']}" for warning in answer["quality"])
+    return f"{answer['file']}\n  {ranked}   ({answer['duration_s']:.2f} s, {answer['latency_ms']:.0f} ms){warnings}"
+
+
+@app.command()
+def train(
+    data: DataOption,
+    fold: Annotated[str, typer.Option(help="Held-out fold, or 'all' to train on every clip.")] = "1",
+    epochs: Annotated[int, typer.Option(min=1)] = TrainConfig().epochs,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder of run folders; EARSHOT_RUNS_DIR otherwise.")] = None,
+    run_id: Annotated[str | None, typer.Option(help="Name of the run folder; made from the time otherwise.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with this interrupted run folder, as it was asked.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any training setting, e.g. augment.crop_s=3.")
+    ] = None,
+) -> None:
+    """Train one model; its run folder holds records, metrics, TensorBoard events and an artifact."""
+    from core import __version__
+    from core.dataset import load_dataset
+    from core.training.loop import train as run_training
+    from core.training.runs import RunConfig, RunFolder, new_run_id
+
+    dataset = load_dataset(data)
+    if resume is not None:
+        folder = RunFolder(resume)
+        config = folder.config()
+    else:
+        run_id = run_id or new_run_id(f"fold-{fold}-seed-{seed}")
+        folder = RunFolder((out or Settings.load().runs_dir) / run_id)
+        config = RunConfig(
+            run_id=run_id,
+            dataset=dataset.name,
+            dataset_hash=dataset.content_hash,
+            class_names=dataset.class_names,
+            fold=_fold(fold, dataset.folds),
+            train=_configured(set_ or [], epochs=epochs, seed=seed),
+            code_version=__version__,
+        )
+    run_training(config, dataset, folder)
+    print(json.dumps({"run": str(folder.path), **folder.metrics()}, indent=2))
+
+
+def _fold(text: str, folds: Sequence[int]) -> int | None:
+    if text == "all":
+        return None
+    if not text.isdigit() or int(text) not in folds:
+        raise RunError(f"Expected one of the folds {', '.join(map(str, folds))} or 'all', got {text!r}.", code="no_such_fold")
+    return int(text)
+
+
+def _configured(changes: Sequence[str], **given: Any) -> TrainConfig:
+    """``TrainConfig`` with dotted ``name=value`` changes; values are JSON where they parse as JSON."""
+    values = TrainConfig().model_dump() | given
+    for change in changes:
+        name, sign, text = change.partition("=")
+        *path, last = name.split(".")
+        place: Any = values
+        for part in path:
+            place = place.get(part) if isinstance(place, dict) else None
+        if not sign or not isinstance(place, dict) or last not in place:
+            raise RunError(f"Expected --set NAME=VALUE with the name of a training setting, got {change!r}.", code="bad_setting")
+        place[last] = _value(text)
+    try:
+        return TrainConfig.model_validate(values)
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        raise RunError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}, got {first['input']!r}.", code="bad_setting") from exc
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text

@@ -1,0 +1,107 @@
+"""Why: what each stage responded to, and where the network looked.
+
+Grad-CAM (Selvaraju et al. 2017) of the named class at every stage from one backward pass. The last stage is the usual
+choice; earlier ones see finer detail and mean less. For long audio one analysis window is explained.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from core.audio import window_spans
+from core.classifier import Classifier
+from core.errors import EarshotError
+from core.inference import softmax
+
+
+@dataclass(frozen=True)
+class Stage:
+    """``maps`` (C, F', T'), after ReLU, so ≥ 0; ``cam`` (F', T') in [0, 1], all 0 where nothing spoke for the class."""
+
+    name: str
+    maps: NDArray[np.float32]
+    cam: NDArray[np.float32]
+
+    @property
+    def mean_map(self) -> NDArray[np.float32]:
+        return np.asarray(self.maps.mean(axis=0))
+
+    @property
+    def strength(self) -> NDArray[np.float32]:
+        """Mean activation of each channel, (C,)."""
+        return np.asarray(self.maps.mean(axis=(1, 2)))
+
+    def strongest(self, count: int) -> list[int]:
+        """Channels by falling mean activation; at most ``count``."""
+        return [int(channel) for channel in np.argsort(-self.strength, kind="stable")[:count]]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One window of sound explained for ``label``.
+
+    ``log_mel``: (F, T) in dB re full-scale power; column t is centred on ``start_s`` + t · ``hop_s``; row f on
+    ``mel_hz[f]``. ``stages`` from the first to the last.
+    """
+
+    label: str
+    probability: float
+    start_s: float
+    end_s: float
+    hop_s: float
+    log_mel: NDArray[np.float32]
+    mel_hz: NDArray[np.float64]
+    stages: tuple[Stage, ...]
+
+    def stage(self, name: str) -> Stage:
+        return next(stage for stage in self.stages if stage.name == name)
+
+
+def explain(
+    classifier: Classifier, samples: NDArray[np.float32], *, label: str | None = None, window: int = 0
+) -> Explanation:
+    """Explain ``samples`` (N,) at the model's rate for ``label`` (the window's top class when ``None``).
+
+    ``window`` counts the analysis windows from 0. Raises ``EarshotError`` for a label or window that does not exist.
+    """
+    manifest, net = classifier.manifest, classifier.net
+    audio, names = manifest.audio, manifest.class_names
+    spans = window_spans(samples.size, audio)
+    if not 0 <= window < len(spans):
+        raise EarshotError(f"Expected a window from 0 to {len(spans) - 1}, got {window}.", code="no_such_window")
+    if label is not None and label not in names:
+        raise EarshotError(f"Expected one of {', '.join(names)}; got {label!r}.", code="no_such_class")
+    start, end = spans[window]
+    waveform = torch.from_numpy(samples[start:end])[None].to(next(net.parameters()).device)
+    with torch.no_grad():
+        log_mel = net.log_mel(waveform)
+        features = net.level_norm(log_mel)
+    with torch.enable_grad():
+        outputs = net.activations(features.requires_grad_())
+        logits = net.head_of(outputs[net.stage_names[-1]]).logits[0]
+        target = int(logits.argmax()) if label is None else names.index(label)
+        gradients = torch.autograd.grad(logits[target], list(outputs.values()))
+    return Explanation(
+        label=names[target],
+        probability=float(softmax(logits.detach().cpu().numpy(), manifest.temperature)[target]),
+        start_s=start / audio.sample_rate_hz,
+        end_s=end / audio.sample_rate_hz,
+        hop_s=manifest.features.hop_samples / audio.sample_rate_hz,
+        log_mel=log_mel[0, 0].cpu().numpy(),
+        mel_hz=net.log_mel.centres_hz(),
+        stages=tuple(
+            Stage(name, output[0].detach().cpu().numpy(), grad_cam(output[0], gradient[0]))
+            for (name, output), gradient in zip(outputs.items(), gradients, strict=True)
+        ),
+    )
+
+
+def grad_cam(output: Tensor, gradient: Tensor) -> NDArray[np.float32]:
+    """ReLU(Σ_c mean(∂y/∂A_c) · A_c), scaled so that its maximum is 1. (C, F', T') twice → (F', T')."""
+    cam = torch.relu((gradient.mean(dim=(1, 2), keepdim=True) * output).sum(dim=0))
+    return (cam / cam.amax().clamp_min(1e-12)).detach().cpu().numpy().astype(np.float32)

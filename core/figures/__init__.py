@@ -1,0 +1,1 @@
+"""Pure drawing: tidy data in, figures out."""

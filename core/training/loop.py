@@ -1,0 +1,215 @@
+"""One training run: a held-out fold (or none) in, a run folder with records and an artifact out.
+
+    python -m core train --data DIR --fold 1
+
+Everything random is a pure function of (seed, epoch, step), so a run that was killed and resumed at an epoch boundary
+ends with the same weights as one that was not. The last epoch, or its moving average, is what is reported: nothing is
+selected on the held-out fold.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
+from numpy.typing import NDArray
+from torch import Tensor
+
+from core.artifact import Facts, save_artifact
+from core.audio import Waveform
+from core.augment import draw, mask_features, mix_batch, soft_targets
+from core.config import TrainConfig
+from core.dataset import Dataset
+from core.errors import RunError
+from core.evaluation import evaluate, summarise
+from core.inference import infer
+from core.model import AudioResNet
+from core.training.data import ClipData, build_bank, decode_clips, derived_seed, generator
+from core.training.journal import Journal
+from core.training.runs import RunConfig, RunFolder
+
+log = logging.getLogger(__name__)
+
+
+class Classification(lightning.LightningModule):
+    """The algorithm: draw, mix, shape, mask, classify, soft cross-entropy."""
+
+    def __init__(self, config: TrainConfig, n_classes: int) -> None:
+        super().__init__()
+        self.config, self.n_classes = config, n_classes
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derived_seed(config.seed))
+            self.net = AudioResNet(n_classes, config.audio, config.features, config.model)
+
+    def on_fit_start(self) -> None:
+        self._data.bank = self._data.bank.to(self.device)
+
+    def on_train_epoch_start(self) -> None:
+        torch.manual_seed(derived_seed(self.config.seed, self.current_epoch, 0))  # dropout is the one user of global RNG
+
+    def training_step(self, rows: Tensor, step: int) -> Tensor:
+        features, targets = self.batch(rows, step)
+        # Only the network runs in bf16: 4.5× as fast on CPUs with AMX, where the mel filterbank would lose precision.
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16-mixed"):
+            logits = self.net.classify(features).logits
+        loss = torch.nn.functional.cross_entropy(logits.float(), targets, label_smoothing=self.config.label_smoothing)
+        hits = logits.argmax(dim=1) == targets.argmax(dim=1)
+        self.log("train/loss", loss, on_epoch=True, on_step=False, batch_size=rows.numel())
+        self.log("train/accuracy", hits.float().mean(), on_epoch=True, on_step=False, batch_size=rows.numel())
+        return loss
+
+    @torch.no_grad()
+    def batch(self, rows: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """Clips ``rows`` of the bank → masked features (B, 1, F, T) and soft targets (B, K)."""
+        config, bank = self.config, self._data.bank
+        rng = generator(config.seed, self.current_epoch, step + 1)
+        drawn = draw(rows.cpu(), bank, config.augment, config.audio, config.features, rng=rng)
+        features = self.net.front_end(mix_batch(bank, drawn, config.augment, config.audio))
+        return mask_features(features, drawn), soft_targets(bank, drawn, self.n_classes).to(self.device)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters() if p.grad is not None])
+        self.log("train/gradient_norm", norm, on_epoch=True, on_step=False)
+
+    def validation_step(self, clip: tuple[NDArray[np.float32], int], _: int) -> None:
+        logits = torch.from_numpy(infer(self.net, clip[0], self.config.audio).logits)
+        loss = torch.nn.functional.cross_entropy(logits, torch.tensor(clip[1]))
+        self.log("val/loss", loss, batch_size=1)
+        self.log("val/accuracy", float(logits.argmax() == clip[1]), batch_size=1)
+        self.validation_answers.append((clip[1], int(logits.argmax())))
+
+    def on_validation_epoch_start(self) -> None:
+        self.validation_answers: list[tuple[int, int]] = []
+
+    def configure_optimizers(self) -> Any:
+        """AdamW without decay on biases and BatchNorm, OneCycleLR stepped every batch."""
+        config = self.config
+        matrices = [p for p in self.parameters() if p.ndim > 1]
+        vectors = [p for p in self.parameters() if p.ndim <= 1]
+        groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+        optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer,
+            max_lr=config.learning_rate,
+            total_steps=config.epochs * math.ceil(self.clip_count / config.batch_size),
+            pct_start=config.warmup_fraction,
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    @property
+    def clip_count(self) -> int:
+        return self._data.bank.targets.numel()
+
+    @property
+    def _data(self) -> ClipData:
+        return self.trainer.datamodule  # type: ignore[attr-defined,no-any-return]
+
+
+def train(config: RunConfig, dataset: Dataset, folder: RunFolder, *, waves: Sequence[Waveform] | None = None) -> None:
+    """Run ``config`` to its end in ``folder``, going on from its last checkpoint where there is one.
+
+    ``waves`` saves decoding when a caller trains many runs on one dataset; one for each of ``dataset.clips``, in order.
+    Raises ``RunError`` when the folder holds another run; marks the run failed and re-raises when training fails.
+    """
+    folder.begin(config)
+    if folder.finished():
+        log.info("run %s is finished already", config.run_id)
+        return
+    folder.write_status("running", 0, config.train.epochs)
+    try:
+        _train(config, dataset, folder, decode_clips(dataset.clips, config.train.audio) if waves is None else waves)
+    except OSError as exc:
+        folder.mark_failed(exc)
+        raise RunError(f"{folder.path} could not be written: {exc}. Free space, then repeat with --resume.") from exc
+    except BaseException as exc:
+        folder.mark_failed(exc)
+        raise
+
+
+def _train(config: RunConfig, dataset: Dataset, folder: RunFolder, waves: Sequence[Waveform]) -> None:
+    started = time.monotonic()
+    held_out = [index for index, clip in enumerate(dataset.clips) if clip.fold == config.fold]
+    kept = [index for index, clip in enumerate(dataset.clips) if clip.fold != config.fold]
+    if not kept:
+        raise RunError(f"Expected clips outside fold {config.fold}, found none. Choose another --fold.")
+    target = [clip.target for clip in dataset.clips]
+    data = ClipData(
+        build_bank([waves[i] for i in kept], [target[i] for i in kept]),
+        [(waves[i].samples, target[i]) for i in held_out],
+        batch_size=config.train.batch_size,
+        seed=config.train.seed,
+    )
+    module = Classification(config.train, len(dataset.class_names))
+    journal = Journal(config, folder)
+    fit(module, data, folder, [journal])
+
+    net = module.net.eval().float().cpu()
+    records = evaluate(
+        net, [dataset.clips[i] for i in held_out], [waves[i] for i in held_out], config.train.audio, seed=config.train.seed
+    )
+    folder.write_oof(records)
+    metrics = summarise(records, dataset.class_names) | {
+        "protocol": _protocol(config),
+        "minutes": round((time.monotonic() - started) / 60, 2),
+    }
+    folder.write_metrics(metrics)
+    save_artifact(folder.artifact, net, facts_of(config, metrics))
+    folder.write_status("finished", config.train.epochs, config.train.epochs, journal.latest)
+    journal.close(metrics)
+
+
+def facts_of(config: RunConfig, metrics: dict[str, Any]) -> Facts:
+    """What the artifact of this run says about itself."""
+    return Facts(
+        audio=config.train.audio,
+        features=config.train.features,
+        model=config.train.model,
+        class_names=config.class_names,
+        metrics=metrics,
+        dataset=config.dataset,
+        dataset_hash=config.dataset_hash,
+        code_version=config.code_version,
+        run_id=config.run_id,
+    )
+
+
+def _protocol(config: RunConfig) -> str:
+    last = "moving average of the weights" if config.train.ema_decay else "last epoch"
+    held_out = "no fold held out: trained on every clip" if config.fold is None else f"fold {config.fold} held out"
+    return f"{config.train.epochs} epochs, {last}, seed {config.train.seed}, {held_out}; nothing selected on held-out clips"
+
+
+def fit(module: Classification, data: ClipData, folder: RunFolder, callbacks: list[Callback]) -> None:
+    """Drive Lightning's trainer; go on from ``folder.checkpoint`` where it exists."""
+    config = module.config
+    checkpoint = ModelCheckpoint(
+        dirpath=folder.checkpoint.parent,
+        filename=folder.checkpoint.stem,
+        enable_version_counter=False,
+        save_on_train_epoch_end=True,
+    )
+    average = [EMAWeightAveraging(decay=config.ema_decay)] if config.ema_decay > 0 else []
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # rows, not decoding: nothing to do
+        warnings.filterwarnings("ignore", message=".*You defined a `validation_step` but have no `val_dataloader`.*")
+        trainer = lightning.Trainer(
+            max_epochs=config.epochs,
+            logger=False,
+            callbacks=[*average, *callbacks, checkpoint],
+            check_val_every_n_epoch=config.validate_every_epochs,
+            num_sanity_val_steps=0,
+            enable_model_summary=False,
+            enable_progress_bar=sys.stderr.isatty(),
+            default_root_dir=folder.path,
+        )
+        resume = folder.checkpoint if folder.checkpoint.exists() else None
+        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
