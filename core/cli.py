@@ -24,6 +24,9 @@ app = typer.Typer(
 
 ArtifactOption = Annotated[Path | None, typer.Option("--artifact", help="Model folder; EARSHOT_ARTIFACT otherwise.")]
 DataOption = Annotated[Path, typer.Option("--data", help="Dataset in ESC-50's layout: audio/ and meta/esc50.csv.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any training setting, e.g. augment.crop_s=3.")
+]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -106,12 +109,9 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Folder of run folders; EARSHOT_RUNS_DIR otherwise.")] = None,
     run_id: Annotated[str | None, typer.Option(help="Name of the run folder; made from the time otherwise.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with this interrupted run folder, as it was asked.")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any training setting, e.g. augment.crop_s=3.")
-    ] = None,
+    changes: SetOption = None,
 ) -> None:
     """Train one model; its run folder holds records, metrics, TensorBoard events and an artifact."""
-    from core import __version__
     from core.dataset import load_dataset
     from core.training.loop import train as run_training
     from core.training.runs import RunConfig, RunFolder, new_run_id
@@ -125,15 +125,50 @@ def train(
         folder = RunFolder((out or Settings.load().runs_dir) / run_id)
         config = RunConfig(
             run_id=run_id,
-            dataset=dataset.name,
-            dataset_hash=dataset.content_hash,
-            class_names=dataset.class_names,
             fold=_fold(fold, dataset.folds),
-            train=_configured(set_ or [], epochs=epochs, seed=seed),
-            code_version=__version__,
+            train=_configured(changes or [], epochs=epochs, seed=seed),
+            **_origin(dataset),
         )
     run_training(config, dataset, folder)
     print(json.dumps({"run": str(folder.path), **folder.metrics()}, indent=2))
+
+
+@app.command()
+def crossval(
+    data: DataOption,
+    seeds: Annotated[int, typer.Option(min=1, help="How many; 0, 1, 2, …")] = 3,
+    epochs: Annotated[int, typer.Option(min=1)] = TrainConfig().epochs,
+    out: Annotated[Path | None, typer.Option(help="Folder of run folders; EARSHOT_RUNS_DIR otherwise.")] = None,
+    run_id: Annotated[str, typer.Option(help="Name of the run folder; the same name goes on with it.")] = "crossval",
+    changes: SetOption = None,
+) -> None:
+    """Train every fold and seed and one model on all folds. Killed anywhere, the same command goes on."""
+    from core.dataset import load_dataset
+    from core.training.crossval import CrossvalConfig, cross_validate
+    from core.training.runs import RunFolder
+
+    dataset = load_dataset(data)
+    folder = RunFolder((out or Settings.load().runs_dir) / run_id)
+    config = CrossvalConfig(
+        run_id=run_id,
+        folds=dataset.folds,
+        seeds=tuple(range(seeds)),
+        train=_configured(changes or [], epochs=epochs),
+        **_origin(dataset),
+    )
+    cross_validate(config, dataset, folder)
+    print(json.dumps({"run": str(folder.path), **folder.metrics()}, indent=2))
+
+
+def _origin(dataset: Any) -> dict[str, Any]:
+    from core import __version__
+
+    return {
+        "dataset": dataset.name,
+        "dataset_hash": dataset.content_hash,
+        "class_names": dataset.class_names,
+        "code_version": __version__,
+    }
 
 
 def _fold(text: str, folds: Sequence[int]) -> int | None:

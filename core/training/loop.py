@@ -121,18 +121,19 @@ def train(config: RunConfig, dataset: Dataset, folder: RunFolder, *, waves: Sequ
     Raises ``RunError`` when the folder holds another run; marks the run failed and re-raises when training fails.
     """
     folder.begin(config)
-    if folder.finished():
-        log.info("run %s is finished already", config.run_id)
-        return
-    folder.write_status("running", 0, config.train.epochs)
-    try:
-        _train(config, dataset, folder, decode_clips(dataset.clips, config.train.audio) if waves is None else waves)
-    except OSError as exc:
-        folder.mark_failed(exc)
-        raise RunError(f"{folder.path} could not be written: {exc}. Free space, then repeat with --resume.") from exc
-    except BaseException as exc:
-        folder.mark_failed(exc)
-        raise
+    with folder.lock():
+        if folder.finished():
+            log.info("run %s is finished already", config.run_id)
+            return
+        folder.write_status("running", 0, config.train.epochs)
+        try:
+            _train(config, dataset, folder, decode_clips(dataset.clips, config.train.audio) if waves is None else waves)
+        except OSError as exc:
+            folder.mark_failed(exc)
+            raise RunError(f"{folder.path} could not be written: {exc}. Free space, then repeat with --resume.") from exc
+        except BaseException as exc:
+            folder.mark_failed(exc)
+            raise
 
 
 def _train(config: RunConfig, dataset: Dataset, folder: RunFolder, waves: Sequence[Waveform]) -> None:

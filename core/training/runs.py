@@ -8,10 +8,12 @@ Every file is written beside its final name and renamed, so a reader never sees 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -65,7 +67,7 @@ class RunFolder:
     def oof(self) -> Path:
         return self.path / "oof.parquet"
 
-    def begin(self, config: RunConfig) -> None:
+    def begin(self, config: Frozen) -> None:
         """Create the folder, or take up an interrupted run of exactly the same configuration."""
         if self.path.exists() and any(self.path.iterdir()):
             self._refuse_other(config)
@@ -83,6 +85,23 @@ class RunFolder:
 
     def finished(self) -> bool:
         return (self.path / "status.json").exists() and self.status().state == "finished"
+
+    def records(self) -> pd.DataFrame:
+        """The out-of-fold records: one row a clip and seed."""
+        return pd.read_parquet(self.oof)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder for one writer; the kernel lets go when the process ends, however it ends."""
+        with (self.path / ".lock").open("a") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as exc:
+                raise RunError(
+                    f"Expected {self.path} to be free, but another process is writing to it. Wait for it or end it.",
+                    code="run_in_use",
+                ) from exc
+            yield
 
     def write_status(
         self, state: State, epoch: int, epochs: int, metrics: dict[str, float] | None = None, message: str = ""
@@ -104,9 +123,9 @@ class RunFolder:
     def write_oof(self, records: pd.DataFrame) -> None:
         write_atomically(self.oof, lambda path: records.to_parquet(path, index=False))
 
-    def _refuse_other(self, config: RunConfig) -> None:
-        existing = self.config()
-        changed = [name for name in RunConfig.model_fields if getattr(existing, name) != getattr(config, name)]
+    def _refuse_other(self, config: Frozen) -> None:
+        existing, asked = json.loads(self._read("config.json")), config.model_dump(mode="json")
+        changed = [name for name in sorted(existing.keys() | asked.keys()) if existing.get(name) != asked.get(name)]
         if changed:
             raise RunError(
                 f"Expected {self.path} to hold a run of the same configuration, but {', '.join(changed)} differ. "

@@ -1,0 +1,132 @@
+"""Cross-validation: every published fold held out once for every seed, then one model on all of them to ship.
+
+    python -m core crossval --data DIR --seeds 3
+
+Members are ordinary run folders under ``members/``. A member that finished is never trained again and one that was
+interrupted goes on from its last checkpoint, so the command can be killed anywhere and simply repeated.
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from core.audio import Waveform
+from core.config import Frozen, TrainConfig
+from core.dataset import Dataset
+from core.evaluation import summarise
+from core.training.data import decode_clips
+from core.training.loop import train
+from core.training.runs import RunConfig, RunFolder
+
+log = logging.getLogger(__name__)
+
+
+class CrossvalConfig(Frozen):
+    """What was asked. ``train.seed`` is replaced by each of ``seeds``."""
+
+    run_id: str
+    dataset: str
+    dataset_hash: str
+    class_names: tuple[str, ...]
+    folds: tuple[int, ...]
+    seeds: tuple[int, ...]
+    train: TrainConfig
+    code_version: str
+
+
+def cross_validate(config: CrossvalConfig, dataset: Dataset, folder: RunFolder) -> None:
+    """Train what is missing, then aggregate: ``oof.parquet``, ``metrics.json``, ``artifact/`` of the model on all folds.
+
+    Raises ``RunError`` when ``folder`` holds something else.
+    """
+    folder.begin(config)
+    members = list(_members(config))
+    with folder.lock():
+        waves = decode_clips(dataset.clips, config.train.audio)
+        for position, member in enumerate(members):
+            folder.write_status("running", position, len(members), message=member.run_id)
+            _train_member(member, dataset, folder, waves, f"{position + 1}/{len(members)}")
+        records = pd.concat([_member(folder, m).records() for m in members if m.fold is not None], ignore_index=True)
+        metrics = aggregate(records, config.class_names) | _circumstances(config, folder, members)
+        folder.write_oof(records)
+        folder.write_metrics(metrics)
+        shutil.rmtree(folder.artifact, ignore_errors=True)
+        shutil.copytree(_member(folder, members[-1]).artifact, folder.artifact)
+        folder.write_status("finished", len(members), len(members))
+
+
+def aggregate(records: pd.DataFrame, class_names: Sequence[str]) -> dict[str, Any]:
+    """Pooled out-of-fold metrics of every seed, and how far folds and seeds lie apart.
+
+    The headline is the mean over seeds of the pooled accuracy; its interval is Wilson's at the number of clips, because
+    seeds answer for the same clips and add no evidence about new ones.
+    """
+    by_seed = {seed: summarise(group, class_names) for seed, group in records.groupby("seed")}
+    by_fold = {fold: summarise(group, class_names)["accuracy"] for fold, group in records.groupby("fold")}
+    accuracies = np.array([pooled["accuracy"] for pooled in by_seed.values()])
+    return {
+        "n": int(records["clip_id"].nunique()),
+        "accuracy": float(accuracies.mean()),
+        "accuracy_sd_over_seeds": _sd(accuracies),
+        "accuracy_sd_over_folds": _sd(np.array(list(by_fold.values()))),
+        "accuracy_by_fold": {str(fold): value for fold, value in by_fold.items()},
+        "seeds": {str(seed): pooled for seed, pooled in by_seed.items()},
+    }
+
+
+def _sd(values: np.ndarray[Any, Any]) -> float | None:
+    return float(values.std(ddof=1)) if values.size > 1 else None
+
+
+def _members(config: CrossvalConfig) -> Iterator[RunConfig]:
+    """Every held-out fold for every seed, then the model on all folds with the first seed."""
+    wanted: list[tuple[int | None, int]] = [(fold, seed) for seed in config.seeds for fold in config.folds]
+    for fold, seed in [*wanted, (None, config.seeds[0])]:
+        yield RunConfig(
+            run_id=f"fold-{fold or 'all'}-seed-{seed}",
+            dataset=config.dataset,
+            dataset_hash=config.dataset_hash,
+            class_names=config.class_names,
+            fold=fold,
+            train=config.train.model_copy(update={"seed": seed}),
+            code_version=config.code_version,
+        )
+
+
+def _member(folder: RunFolder, member: RunConfig) -> RunFolder:
+    return RunFolder(folder.path / "members" / member.run_id)
+
+
+def _train_member(
+    member: RunConfig, dataset: Dataset, folder: RunFolder, waves: Sequence[Waveform], position: str
+) -> None:
+    run = _member(folder, member)
+    if run.finished():
+        return
+    started = time.monotonic()
+    log.info("%s | %s", position, member.run_id)
+    train(member, dataset, run, waves=waves)
+    run.checkpoint.unlink(missing_ok=True)  # 15 MB each, and a finished member never resumes
+    accuracy = run.metrics().get("accuracy", float("nan"))
+    log.info("%s | %s | accuracy %.3f | %.1f min", position, member.run_id, accuracy, (time.monotonic() - started) / 60)
+
+
+def _circumstances(config: CrossvalConfig, folder: RunFolder, members: Sequence[RunConfig]) -> dict[str, Any]:
+    return {
+        "protocol": f"{len(config.folds)} published folds, {len(config.seeds)} seeds, {config.train.epochs} epochs, "
+        f"{'moving average' if config.train.ema_decay else 'last epoch'}; nothing selected on held-out clips",
+        "hardware": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
+        if not torch.cuda.is_available()
+        else torch.cuda.get_device_name(),
+        "minutes": round(sum(_member(folder, member).metrics()["minutes"] for member in members), 1),
+    }
