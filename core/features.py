@@ -47,6 +47,9 @@ class LogMel(nn.Module):
             norm="slaney",
             pad_mode="constant",
         )
+        # Window and filterbank follow from the config alone, so that weights cannot carry others than it names.
+        self.mel.spectrogram.register_buffer("window", self.mel.spectrogram.window, persistent=False)
+        self.mel.mel_scale.register_buffer("fb", self.mel.mel_scale.fb, persistent=False)
 
     def centres_hz(self) -> NDArray[np.float64]:
         """Centre frequency of each mel band, (F,), rising."""

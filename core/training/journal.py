@@ -41,7 +41,12 @@ class Journal(Callback):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Classification) -> None:  # type: ignore[override]
         epoch, epochs = trainer.current_epoch + 1, self.config.train.epochs
-        self.latest = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        validated = epoch % self.config.train.validate_every_epochs == 0  # otherwise val/* repeats an earlier epoch
+        self.latest = {
+            name: float(value)
+            for name, value in trainer.callback_metrics.items()
+            if validated or not name.startswith("val/")
+        }
         self.latest["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
         for name, value in self.latest.items():
             self._board.add_scalar(name, value, epoch)

@@ -46,6 +46,7 @@ class Classification(lightning.LightningModule):
     def __init__(self, config: TrainConfig, n_classes: int) -> None:
         super().__init__()
         self.config, self.n_classes = config, n_classes
+        self.validation_answers: list[tuple[int, int]] = []  # (true, predicted) of the latest validation
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derived_seed(config.seed))
             self.net = AudioResNet(n_classes, config.audio, config.features, config.model)
@@ -88,7 +89,7 @@ class Classification(lightning.LightningModule):
         self.validation_answers.append((clip[1], int(logits.argmax())))
 
     def on_validation_epoch_start(self) -> None:
-        self.validation_answers: list[tuple[int, int]] = []
+        self.validation_answers = []
 
     def configure_optimizers(self) -> Any:
         """AdamW without decay on biases and BatchNorm, OneCycleLR stepped every batch."""
@@ -201,6 +202,7 @@ def fit(module: Classification, data: ClipData, folder: RunFolder, callbacks: li
     average = [EMAWeightAveraging(decay=config.ema_decay)] if config.ema_decay > 0 else []
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # rows, not decoding: nothing to do
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=Warning)  # Lightning on torch 2.13
         warnings.filterwarnings("ignore", message=".*You defined a `validation_step` but have no `val_dataloader`.*")
         trainer = lightning.Trainer(
             max_epochs=config.epochs,

@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+import torch
+from captum.attr import LayerGradCam
+
+from core.artifact import Artifact, Manifest
+from core.classifier import Classifier
+from core.errors import EarshotError
+from core.explain import Stage, explain
+
+RATE = 32_000
+
+
+@pytest.fixture
+def sound() -> np.ndarray:
+    return np.random.default_rng(0).normal(0, 0.1, 2 * RATE).astype(np.float32)
+
+
+@pytest.fixture
+def classifier(untrained: Artifact) -> Classifier:
+    from core.config import Limits
+
+    return Classifier(untrained, Limits())
+
+
+def test_every_stage_is_reported_with_its_shape(classifier: Classifier, sound: np.ndarray) -> None:
+    explained = explain(classifier, sound)
+    assert [stage.name for stage in explained.stages] == list(classifier.net.stage_names)
+    for stage in explained.stages:
+        assert stage.cam.shape == stage.maps.shape[1:] == stage.mean_map.shape
+        assert stage.maps.min() >= 0
+        assert 0 <= stage.cam.min() <= stage.cam.max() <= 1 + 1e-6
+    assert explained.log_mel.shape == (classifier.manifest.features.n_mels, 1 + sound.size // 320)
+    assert explained.mel_hz.shape == (classifier.manifest.features.n_mels,)
+
+
+@pytest.mark.parametrize("name", ["stem", "stage1", "stage2"])
+def test_grad_cam_agrees_with_captum_at_every_stage(classifier: Classifier, sound: np.ndarray, name: str) -> None:
+    net, label = classifier.net, classifier.manifest.class_names[1]
+    features = net.front_end(torch.from_numpy(sound)[None])
+    layer = net.stages[name]
+    oracle = LayerGradCam(lambda x: net.classify(x).logits, layer)
+    expected = oracle.attribute(features.requires_grad_(), target=1, relu_attributions=True)[0, 0].detach().numpy()
+    ours = explain(classifier, sound, label=label).stage(name).cam
+    np.testing.assert_allclose(ours * expected.max(), expected, atol=1e-5 * max(1.0, float(expected.max())))
+
+
+def test_the_default_is_the_class_the_network_answers(classifier: Classifier, sound: np.ndarray) -> None:
+    with torch.no_grad():
+        logits = classifier.net(torch.from_numpy(sound)[None]).logits[0]
+    explained = explain(classifier, sound)
+    assert explained.label == classifier.manifest.class_names[int(logits.argmax())]
+    assert explained.probability == pytest.approx(float(logits.softmax(0).max()), abs=1e-6)
+
+
+def test_a_window_of_long_audio_is_explained_like_the_same_stretch_alone(classifier: Classifier) -> None:
+    long = np.random.default_rng(1).normal(0, 0.1, 14 * RATE).astype(np.float32)
+    explained = explain(classifier, long, window=1)
+    start, end = round(explained.start_s * RATE), round(explained.end_s * RATE)
+    assert (explained.start_s, explained.end_s) == (2.5, 7.5)
+    alone = explain(classifier, long[start:end], label=explained.label)
+    np.testing.assert_allclose(explained.stages[-1].cam, alone.stages[-1].cam, atol=1e-5)
+
+
+def test_explaining_leaves_no_gradients_behind(classifier: Classifier, sound: np.ndarray) -> None:
+    explain(classifier, sound)
+    assert all(parameter.grad is None for parameter in classifier.net.parameters())
+
+
+def test_silence_is_explained_without_nan(classifier: Classifier) -> None:
+    explained = explain(classifier, np.zeros(RATE, dtype=np.float32))
+    assert all(np.isfinite(stage.cam).all() for stage in explained.stages)
+
+
+@pytest.mark.parametrize(("asked", "code"), [({"label": "zebra"}, "no_such_class"), ({"window": 7}, "no_such_window")])
+def test_a_label_or_window_that_does_not_exist_is_named(
+    classifier: Classifier, sound: np.ndarray, asked: dict[str, object], code: str
+) -> None:
+    with pytest.raises(EarshotError, match="Expected") as caught:
+        explain(classifier, sound, **asked)  # type: ignore[arg-type]
+    assert caught.value.code == code
+
+
+def test_strongest_channels_are_those_with_the_highest_mean() -> None:
+    maps = np.zeros((3, 2, 2), dtype=np.float32)
+    maps[0], maps[2] = 0.5, 0.9
+    stage = Stage("stage1", maps, np.zeros((2, 2), dtype=np.float32))
+    assert stage.strongest(2) == [2, 0]
+    assert stage.strength.tolist() == pytest.approx([0.5, 0, 0.9])

@@ -1,0 +1,283 @@
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from core.artifact import load_artifact
+from core.augment import Bank
+from core.config import AugmentConfig, ModelConfig, TrainConfig
+from core.dataset import Dataset, load_dataset
+from core.errors import DatasetError, RunError
+from core.evaluation import summarise
+from core.training import loop
+from core.training.crossval import CrossvalConfig, aggregate, cross_validate
+from core.training.data import EpochShuffle, decode_clips, trim
+from core.training.runs import RunConfig, RunFolder
+from tests.synthetic_dataset import write_dataset
+
+TINY = ModelConfig(stem_channels=8, stage_channels=(8, 16))
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    root = tmp_path_factory.mktemp("toy")
+    write_dataset(root, n_classes=3, folds=3, per_class_and_fold=4)
+    return load_dataset(root)
+
+
+def ask(dataset: Dataset, run_id: str = "a-run", fold: int | None = 1, **changes: object) -> RunConfig:
+    settings = TrainConfig(
+        epochs=4, batch_size=8, learning_rate=5e-3, model=TINY, augment=AugmentConfig(crop_s=0.5)
+    ).model_copy(update=changes)
+    return RunConfig(
+        run_id=run_id,
+        dataset=dataset.name,
+        dataset_hash=dataset.content_hash,
+        class_names=dataset.class_names,
+        fold=fold,
+        train=settings,
+        code_version="0",
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    folder = RunFolder(tmp_path_factory.mktemp("runs") / "a-run")
+    loop.train(ask(dataset, epochs=12), dataset, folder)
+    return folder
+
+
+def weights(folder: RunFolder) -> dict[str, np.ndarray]:
+    return load_file(folder.artifact / "model.safetensors")
+
+
+def same_weights(a: RunFolder, b: RunFolder) -> bool:
+    one, two = weights(a), weights(b)
+    return one.keys() == two.keys() and all(np.array_equal(one[name], two[name]) for name in one)
+
+
+def test_a_run_learns_sounds_that_can_be_told_apart(finished: RunFolder) -> None:
+    assert finished.metrics()["accuracy"] >= 0.9
+
+
+def test_records_are_the_held_out_clips_and_no_others(finished: RunFolder, dataset: Dataset) -> None:
+    records = finished.records()
+    held_out = {clip.filename for clip in dataset.clips if clip.fold == 1}
+    assert set(records["clip_id"]) == held_out
+    assert set(records["fold"]) == {1}
+    assert all(len(row) == 3 for row in records["logits"])
+    assert all(len(row) == 16 for row in records["embedding"])
+    assert "rms_dbfs" in records.columns
+
+
+def test_the_artifact_answers_the_held_out_clips_exactly_as_recorded(finished: RunFolder, dataset: Dataset) -> None:
+    from core.classifier import Classifier
+
+    classifier = Classifier.from_artifact(finished.artifact)
+    by_name = {clip.filename: clip for clip in dataset.clips}
+    for row in finished.records().itertuples():
+        prediction = classifier.predict(by_name[row.clip_id].path.read_bytes())
+        assert np.array_equal(np.array(prediction.logits, dtype=np.float32), row.logits)
+        assert np.array_equal(np.array(prediction.embedding, dtype=np.float32), row.embedding)
+
+
+def test_tensorboard_gets_curves_pictures_and_hyper_parameters(finished: RunFolder) -> None:
+    events = EventAccumulator(str(finished.path)).Reload()
+    scalars = set(events.Tags()["scalars"])
+    assert {"train/loss", "train/accuracy", "val/loss", "val/accuracy", "train/gradient_norm", "learning_rate"} <= scalars
+    assert [event.step for event in events.Scalars("val/accuracy")] == list(range(1, 13))
+    assert "val/confusion" in events.Tags()["images"]
+    assert "train/example_1" in events.Tags()["images"]
+    assert "_hparams_/experiment" in events.summary_metadata
+
+
+def test_the_learning_rate_rises_to_its_maximum_and_falls_to_nothing(finished: RunFolder) -> None:
+    rates = [event.value for event in EventAccumulator(str(finished.path)).Reload().Scalars("learning_rate")]
+    assert max(rates) == pytest.approx(5e-3, rel=0.1)
+    assert rates.index(max(rates)) <= 1
+    assert rates[-1] < 1e-6
+
+
+def test_status_says_finished_with_the_last_numbers(finished: RunFolder) -> None:
+    status = finished.status()
+    assert (status.state, status.epoch, status.epochs) == ("finished", 12, 12)
+    assert "val/accuracy" in status.metrics
+
+
+def test_a_finished_run_is_not_trained_again(finished: RunFolder, dataset: Dataset) -> None:
+    before = (finished.artifact / "artifact.json").stat().st_mtime_ns
+    loop.train(ask(dataset, epochs=12), dataset, finished)
+    assert (finished.artifact / "artifact.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("changes", [{}, {"ema_decay": 0.9}], ids=["plain", "ema"])
+def test_a_run_killed_after_an_epoch_and_resumed_ends_with_the_same_weights(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, float]
+) -> None:
+    whole, broken = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "broken")
+    loop.train(ask(dataset, **changes), dataset, whole)
+
+    class Killed(BaseException):
+        pass
+
+    def kill(self: loop.Classification) -> None:
+        if self.current_epoch == 2:
+            raise Killed
+        original(self)
+
+    original = loop.Classification.on_train_epoch_start
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(loop.Classification, "on_train_epoch_start", kill)
+        loop.train(ask(dataset, **changes), dataset, broken)
+    assert broken.status().state == "failed"
+    loop.train(ask(dataset, **changes), dataset, broken)
+    assert same_weights(whole, broken)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(dataset: Dataset, tmp_path: Path) -> None:
+    runs = [RunFolder(tmp_path / name) for name in ("a", "b", "c")]
+    for run, seed in zip(runs, (0, 0, 1), strict=True):
+        loop.train(ask(dataset, epochs=1, seed=seed), dataset, run)
+    assert same_weights(runs[0], runs[1])
+    assert not same_weights(runs[0], runs[2])
+
+
+def test_training_on_all_folds_holds_nothing_out_and_still_ships(dataset: Dataset, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "all")
+    loop.train(ask(dataset, fold=None, epochs=1), dataset, run)
+    assert run.metrics()["n"] == 0
+    assert len(run.records()) == 0
+    assert load_artifact(run.artifact).manifest.class_names == dataset.class_names
+
+
+def test_a_folder_of_another_configuration_is_not_overwritten(finished: RunFolder, dataset: Dataset) -> None:
+    with pytest.raises(RunError, match="train differ") as caught:
+        loop.train(ask(dataset, epochs=3), dataset, finished)
+    assert caught.value.code == "other_run"
+
+
+def test_two_writers_cannot_share_a_run_folder(dataset: Dataset, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "shared")
+    run.begin(ask(dataset))
+    with run.lock(), pytest.raises(RunError, match="another process"):
+        loop.train(ask(dataset), dataset, run)
+
+
+def test_a_run_that_breaks_says_why_in_its_status(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(loop, "fit", full)
+    run = RunFolder(tmp_path / "full")
+    with pytest.raises(RunError, match="No space left"):
+        loop.train(ask(dataset), dataset, run)
+    assert run.status().state == "failed"
+    assert "No space left" in run.status().message
+
+
+def test_unreadable_clips_are_listed_and_counted(tmp_path: Path) -> None:
+    write_dataset(tmp_path, n_classes=2, folds=2, per_class_and_fold=1)
+    broken = load_dataset(tmp_path)
+    for clip in broken.clips[:2]:
+        clip.path.write_bytes(b"not a sound at all, not one bit")
+    with pytest.raises(DatasetError, match=r"2 could not be decoded") as caught:
+        decode_clips(broken.clips, TrainConfig().audio)
+    assert all(clip.filename in str(caught.value) for clip in broken.clips[:2])
+
+
+def test_each_epoch_sees_every_clip_once_in_its_own_order() -> None:
+    sampler = EpochShuffle(50, seed=3)
+    orders = []
+    for epoch in (0, 1, 0):
+        sampler.set_epoch(epoch)
+        orders.append(list(sampler))
+    assert sorted(orders[0]) == list(range(50))
+    assert orders[0] == orders[2] != orders[1]
+
+
+def test_trimming_cuts_digital_silence_only_at_the_ends() -> None:
+    sound = np.array([0, 5e-5, 0.1, 0, 0, -0.2, 0], dtype=np.float32)
+    np.testing.assert_array_equal(trim(sound), sound[2:6])
+    np.testing.assert_array_equal(trim(np.zeros(4, dtype=np.float32)), np.zeros(4))
+
+
+def test_cross_validation_can_be_broken_off_and_repeated(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = CrossvalConfig(
+        folds=dataset.folds, seeds=(0, 1), **ask(dataset, "cv", epochs=1).model_dump(exclude={"fold"})
+    )
+    folder = RunFolder(tmp_path / "cv")
+    trained: list[str] = []
+    original = loop.train
+
+    def third_time_unlucky(config: RunConfig, *args: object, **kwargs: object) -> None:
+        if len(trained) == 3:
+            raise KeyboardInterrupt
+        trained.append(config.run_id)
+        original(config, *args, **kwargs)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("core.training.crossval.train", third_time_unlucky)
+        cross_validate(config, dataset, folder)
+    with caplog.at_level(logging.INFO):
+        cross_validate(config, dataset, folder)
+    assert not any(name in record.getMessage() for record in caplog.records for name in trained)
+    records = folder.records()
+    assert len(records) == 2 * len(dataset.clips)
+    assert records.groupby("seed")["clip_id"].nunique().tolist() == [len(dataset.clips)] * 2
+    metrics = folder.metrics()
+    assert metrics["n"] == len(dataset.clips)
+    assert metrics["accuracy"] == pytest.approx(np.mean([m["accuracy"] for m in metrics["seeds"].values()]))
+    assert json.loads((folder.artifact / "artifact.json").read_text())["run_id"] == "fold-all-seed-0"
+
+
+def test_a_fold_record_is_never_from_a_model_that_saw_its_source(finished: RunFolder, dataset: Dataset) -> None:
+    trained_on = {clip.source_group for clip in dataset.clips if clip.fold != 1}
+    assert not trained_on & set(finished.records()["source_group"])
+
+
+def test_summaries_agree_with_a_hand_count() -> None:
+    import pandas as pd
+
+    logits = [np.array(row, dtype=np.float32) for row in ([2, 0], [2, 0], [0, 2], [0, 2])]
+    records = pd.DataFrame({"label": ["a", "a", "a", "b"], "logits": logits})
+    summary = summarise(records, ("a", "b"))
+    assert (summary["n"], summary["accuracy"]) == (4, 0.75)
+    assert summary["recall"] == {"a": pytest.approx(2 / 3), "b": 1.0}
+    assert summary["macro_f1"] == pytest.approx((0.8 + 2 / 3) / 2)
+    assert summary["nll"] == pytest.approx((3 * np.log1p(np.exp(-2)) + np.log1p(np.exp(2))) / 4, rel=1e-6)
+    assert summary["accuracy_low"] == pytest.approx(0.3006, abs=1e-3)  # Wilson, 3 of 4
+    assert summary["accuracy_high"] == pytest.approx(0.9544, abs=1e-3)
+
+
+def test_aggregates_average_seeds_but_count_clips_once() -> None:
+    import pandas as pd
+
+    right, wrong = np.array([2.0, 0.0], dtype=np.float32), np.array([0.0, 2.0], dtype=np.float32)
+    records = pd.DataFrame(
+        {
+            "clip_id": ["x", "y", "x", "y"],
+            "fold": [1, 2, 1, 2],
+            "seed": [0, 0, 1, 1],
+            "label": ["a"] * 4,
+            "logits": [right, right, right, wrong],
+        }
+    )
+    pooled = aggregate(records, ("a", "b"))
+    assert (pooled["n"], pooled["accuracy"]) == (2, 0.75)
+    assert pooled["accuracy_by_fold"] == {"1": 1.0, "2": 0.5}
+    assert pooled["accuracy_sd_over_seeds"] == pytest.approx(np.std([1, 0.5], ddof=1))
+
+
+def test_a_bank_keeps_its_labels_where_parameters_are_drawn() -> None:
+    bank = Bank(torch.zeros(2, 8), torch.tensor([8, 8]), torch.tensor([0, 1])).to(torch.device("meta"))
+    assert bank.samples.device.type == "meta"
+    assert bank.targets.device.type == "cpu"
