@@ -1,0 +1,28 @@
+"""Entry point, ``streamlit run app/main.py`` from the repository root. It only routes."""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:  # `streamlit run` puts app/ on sys.path, not the repository root
+    sys.path.insert(0, str(ROOT))
+
+import streamlit as st  # noqa: E402
+
+PAGES = ROOT / "pages"
+
+st.set_page_config(layout="wide")  # no page_title here: it would override every page's own
+st.logo(ROOT / "app" / "static" / "logo.svg", size="large")
+
+navigation = st.navigation(
+    [
+        st.Page(
+            PAGES / "classify.py",
+            title="Classify",
+            icon=":material/hearing:",
+            help="Upload, record or pick a sound; see what it is, how sure that is, and where the network looked.",
+            default=True,
+        ),
+    ]
+)
+navigation.run()

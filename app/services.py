@@ -1,0 +1,150 @@
+"""Process-wide objects and cached work: the only ``cache_resource`` and ``cache_data`` of the app.
+
+Results are keyed by the sha256 of a sound's bytes and the model's fingerprint, never by the samples: Streamlit hashes
+large arrays from a sample of their elements. They are frozen, so all sessions share them (``cache_resource``) instead
+of unpickling a copy each time. Errors are never cached. torch takes a second to import, so what needs it is imported
+where it is used and the page draws first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from core.config import Settings
+from core.errors import AudioError, DatasetError
+from core.records import Prediction
+
+if TYPE_CHECKING:
+    from core.audio import Waveform
+    from core.backend import Backend
+    from core.dataset import Clip, Dataset
+    from core.explain import Explanation
+
+TAKES = 4  # sample clips offered of each class
+
+
+@dataclass(frozen=True)
+class Sound:
+    """What a person gave: a file's name and bytes. Equal bytes have equal ``digest``s."""
+
+    name: str
+    data: bytes = field(repr=False)
+    digest: str
+
+    @classmethod
+    def of(cls, name: str, data: bytes) -> Sound:
+        return cls(name, data, hashlib.sha256(data).hexdigest())
+
+
+def settings() -> Settings:
+    """The environment, read anew: it costs less than a millisecond. Raises ``SettingsError``."""
+    return Settings.load()
+
+
+def backend() -> Backend:
+    """The backend over the configured artifact; loaded again when its files change. Raises ``ArtifactError``."""
+    given = settings()
+    return _backend(given.artifact, _stamp(given.artifact), given.max_bytes, given.max_duration_s)
+
+
+@st.cache_resource(max_entries=2, show_spinner=False)
+def _backend(artifact: Path, stamp: tuple[int, ...], max_bytes: int, max_duration_s: float) -> Backend:
+    from core.backend import LocalBackend
+    from core.classifier import Classifier
+
+    return LocalBackend(Classifier.from_artifact(artifact, limits=settings().limits))
+
+
+def _stamp(folder: Path) -> tuple[int, ...]:
+    """Modification times of the files in ``folder``: they tell when a cached reading of it is out of date."""
+    try:
+        return tuple(sorted(file.stat().st_mtime_ns for file in folder.iterdir()))
+    except OSError:
+        return ()
+
+
+def classify(backend: Backend, sound: Sound) -> Prediction:
+    """Raises ``AudioError`` for what is not a usable sound."""
+    return _classify(backend.manifest.fingerprint, sound.digest, _backend=backend, _sound=sound)
+
+
+@st.cache_resource(max_entries=128, show_spinner=False)
+def _classify(fingerprint: str, digest: str, *, _backend: Backend, _sound: Sound) -> Prediction:
+    answer = _backend.classify([_sound.data])[0]
+    if isinstance(answer, AudioError):
+        raise answer
+    return answer
+
+
+def waveform(backend: Backend, sound: Sound) -> Waveform:
+    """The sound as the model hears it."""
+    return _waveform(backend.manifest.fingerprint, sound.digest, _backend=backend, _sound=sound)
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)  # ten minutes at 32 kHz are 77 MB
+def _waveform(fingerprint: str, digest: str, *, _backend: Backend, _sound: Sound) -> Waveform:
+    from core.audio import decode
+
+    return decode(_sound.data, audio=_backend.manifest.audio, limits=settings().limits)
+
+
+def explanation(backend: Backend, sound: Sound, *, label: str | None, window: int) -> Explanation:
+    """Why ``label``, or the window's own answer when ``None``."""
+    key = (backend.manifest.fingerprint, sound.digest, label, window)
+    return _explanation(*key, _backend=backend, _sound=sound)
+
+
+@st.cache_resource(max_entries=24, show_spinner=False)  # about 3 MB each
+def _explanation(
+    fingerprint: str, digest: str, label: str | None, window: int, *, _backend: Backend, _sound: Sound
+) -> Explanation:
+    return _backend.explain(_sound.data, label=label, window=window)
+
+
+def dataset() -> Dataset | None:
+    """The configured dataset, or ``None`` where there is none yet. Raises ``DatasetError`` for a damaged one."""
+    root = settings().data_dir
+    meta = root / "meta"
+    return _dataset(root, _stamp(meta)) if meta.is_dir() else None
+
+
+@st.cache_resource(max_entries=2, show_spinner=False)
+def _dataset(root: Path, stamp: tuple[int, ...]) -> Dataset:
+    from core.dataset import load_dataset
+
+    return load_dataset(root)
+
+
+def samples(dataset: Dataset) -> dict[str, list[Clip]]:
+    """A few clips of each class, by class name."""
+    from core.dataset import sample_clips
+
+    by_class: dict[str, list[Clip]] = {name: [] for name in dataset.class_names}
+    for clip in sample_clips(dataset, per_class=TAKES):
+        by_class[clip.label].append(clip)
+    return by_class
+
+
+def read_sample(clip: Clip) -> Sound:
+    """Raises ``DatasetError`` when the clip's file has gone."""
+    try:
+        return Sound.of(clip.filename, clip.path.read_bytes())
+    except OSError as exc:
+        raise DatasetError(
+            f"Expected the clip {clip.filename} in the dataset, but it cannot be read ({exc.strerror}). "
+            "Restore the dataset folder, or choose another clip.",
+            code="unreadable_clip",
+        ) from exc
+
+
+def download_dataset(progress: Callable[[int, int | None], None]) -> Path:
+    """Fetch ESC-10 into the configured folder and check it. Raises ``EarshotError`` when either fails."""
+    from core.download import download
+
+    return download("esc10", settings().data_dir, progress=progress)

@@ -1,0 +1,45 @@
+"""Every key of ``st.session_state`` with its type and default. Per-user choices live here and nowhere else.
+
+Widgets write the keys; code reads them through ``get``. A choice that belongs to one sound carries the sound's digest
+in its key, so that the next sound starts from the defaults.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import streamlit as st
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Key(Generic[T]):
+    """One place in the session: its name, and what it holds before anyone chose."""
+
+    name: str
+    default: T
+
+    def get(self) -> T:
+        value: T = st.session_state.get(self.name, self.default)
+        return value
+
+    def of(self, digest: str) -> Key[T]:
+        """The same choice, for one sound only."""
+        return Key(f"{self.name}_{digest[:12]}", self.default)
+
+
+SOURCE: Key[str | None] = Key("classify_source", None)  # label of the open tab
+UPLOAD: Key[None] = Key("classify_upload", None)  # st.file_uploader's own
+RECORDING: Key[None] = Key("classify_recording", None)  # st.audio_input's own
+SAMPLE_CLASS: Key[str | None] = Key("classify_sample_class", None)
+SAMPLE_TAKE: Key[int] = Key("classify_sample_take", 0)  # which of the class's sample clips, from 0
+DOWNLOAD: Key[bool] = Key("classify_download", False)
+
+TOP_K: Key[int] = Key("classify_top_k", 5)
+WINDOW: Key[int] = Key("classify_window", 0)  # analysis window explained, from 0
+EXPLAINED: Key[str | None] = Key("classify_explained", None)  # class explained; None: the window's own answer
+SHOW_CAM: Key[bool] = Key("classify_show_cam", True)
+STAGE: Key[str | None] = Key("classify_stage", None)  # None: the last stage
+CHANNELS: Key[tuple[int, ...]] = Key("classify_channels", ())  # empty: the strongest
