@@ -1,0 +1,168 @@
+"""Datasets in ESC-50's layout: ``audio/`` and ``meta/esc50.csv``. Everything is checked before anything is trained.
+
+Folds are the published ones. Clips cut from one Freesound recording share a ``source_group``, and a recording never
+crosses folds: a leak there would flatter every number that follows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from core.errors import DatasetError
+
+TABLE = Path("meta") / "esc50.csv"
+COLUMNS = ("filename", "fold", "target", "category", "src_file", "take")
+PUBLISHED = {(10, 400): "ESC-10", (50, 2_000): "ESC-50"}  # (classes, clips); Piczak 2015
+SHOWN = 5  # names listed in an error before "…"
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One labelled recording. ``target`` is the class index, 0 … K − 1; ``source_group`` the recording it was cut from."""
+
+    filename: str
+    path: Path
+    fold: int
+    label: str
+    target: int
+    source_group: str
+    take: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Checked clips in the table's order. Class k is ``class_names[k]``, by rising target id of the table."""
+
+    name: str
+    root: Path
+    class_names: tuple[str, ...]
+    clips: tuple[Clip, ...]
+    content_hash: str
+
+    @property
+    def folds(self) -> tuple[int, ...]:
+        return tuple(sorted({clip.fold for clip in self.clips}))
+
+
+def load_dataset(root: Path) -> Dataset:
+    """Read and check the dataset at ``root``. Raises ``DatasetError`` that says what is wrong with which clips."""
+    table = _read_table(root)
+    _check_values(table)
+    targets = table.groupby("target")["category"].first().sort_index()
+    index = {target: position for position, target in enumerate(targets.index)}
+    clips = tuple(
+        Clip(
+            filename=row.filename,
+            path=root / "audio" / row.filename,
+            fold=int(row.fold),
+            label=row.category,
+            target=index[row.target],
+            source_group=str(row.src_file),
+            take=str(row.take),
+        )
+        for row in table.itertuples(index=False)
+    )
+    _check_files(root, clips)
+    name = PUBLISHED.get((len(index), len(clips)), root.resolve().name)
+    return Dataset(name, root, tuple(targets), clips, _content_hash(clips))
+
+
+def sample_clips(dataset: Dataset, *, per_class: int = 1) -> list[Clip]:
+    """The first ``per_class`` clips of every class by file name: what the app offers to try."""
+    chosen: list[Clip] = []
+    for target in range(len(dataset.class_names)):
+        of_class = sorted((clip for clip in dataset.clips if clip.target == target), key=lambda clip: clip.filename)
+        chosen += of_class[:per_class]
+    return chosen
+
+
+def _read_table(root: Path) -> pd.DataFrame:
+    path = root / TABLE
+    if not path.is_file():
+        raise DatasetError(
+            f"Expected a dataset with audio/ and {TABLE} in {root}, found no {TABLE} there. "
+            "Give its folder, or fetch one: python -m core download --dataset esc10.",
+            code="no_dataset",
+        )
+    try:
+        table = pd.read_csv(path, dtype={"filename": str, "category": str, "src_file": str, "take": str})
+    except (ValueError, UnicodeDecodeError, OSError) as exc:
+        raise DatasetError(f"Expected comma-separated text in {path}, got something else: {exc}.") from exc
+    missing = [name for name in COLUMNS if name not in table.columns]
+    if missing:
+        raise DatasetError(
+            f"Expected the columns {', '.join(COLUMNS)} in {path}, {', '.join(missing)} missing. "
+            f"It has {', '.join(map(str, table.columns))}.",
+            code="missing_columns",
+        )
+    if table.empty:
+        raise DatasetError(f"Expected clips in {path}, found none.", code="empty")
+    return table
+
+
+def _check_values(table: pd.DataFrame) -> None:
+    """Everything that the table alone can show."""
+    _refuse(table[list(COLUMNS)].isna().any(axis=1), table, "have an empty column", "Fill it in")
+    for name in ("fold", "target"):
+        if not pd.api.types.is_integer_dtype(table[name]):
+            raise DatasetError(f"Expected whole numbers in the column {name}, got {table[name].iloc[0]!r} and others.")
+    plain = table["filename"].map(lambda name: Path(name).name == name and not name.startswith("."))
+    _refuse(~plain, table, "are not plain file names", "Keep all clips directly in audio/")
+    _refuse(table["filename"].duplicated(keep=False), table, "are listed more than once", "Keep one line for each")
+    for one, other in (("target", "category"), ("category", "target")):
+        several = table.groupby(one)[other].nunique().loc[lambda count: count > 1]
+        if len(several):
+            raise DatasetError(
+                f"Expected one {other} for each {one}, but {one} {several.index[0]!r} has {several.iloc[0]}.",
+                code="ambiguous_classes",
+            )
+    classes = table["target"].value_counts()
+    if len(classes) < 2:
+        raise DatasetError("Expected at least 2 classes, found 1. There is nothing to tell apart.", code="one_class")
+    if classes.min() < 2:
+        raise DatasetError(
+            f"Expected at least 2 clips a class, target {classes.idxmin()} has {classes.min()}. Add clips or leave it out.",
+            code="too_few_clips",
+        )
+    crossing = table.groupby("src_file")["fold"].nunique().loc[lambda count: count > 1]
+    if len(crossing):
+        raise DatasetError(
+            f"Expected every source recording in one fold, but {_listed(crossing.index)} cross folds. "
+            "Put all clips of a recording into the same fold, or the held-out accuracy is flattered.",
+            code="leak",
+        )
+
+
+def _check_files(root: Path, clips: Sequence[Clip]) -> None:
+    missing = [clip.filename for clip in clips if not clip.path.is_file()]
+    if missing:
+        raise DatasetError(
+            f"Expected {len(clips):,} clips in {root / 'audio'}, {len(missing):,} are missing: {_listed(missing)}. "
+            "Restore them or remove their lines from the table.",
+            code="missing_clips",
+        )
+
+
+def _refuse(bad: pd.Series[bool], table: pd.DataFrame, what: str, remedy: str) -> None:
+    if bad.any():
+        names = _listed(table.loc[bad, "filename"])
+        raise DatasetError(f"Expected a clean table, but {int(bad.sum()):,} lines {what}: {names}. {remedy}.")
+
+
+def _listed(names: Iterable[object]) -> str:
+    every = [str(name) for name in names]
+    return ", ".join(every[:SHOWN]) + (" …" if len(every) > SHOWN else "")
+
+
+def _content_hash(clips: Iterable[Clip]) -> str:
+    """sha256 over name, fold, label and bytes of every clip, whatever the order of the table."""
+    whole = hashlib.sha256()
+    for clip in sorted(clips, key=lambda clip: clip.filename):
+        content = hashlib.sha256(clip.path.read_bytes()).hexdigest()
+        whole.update(f"{clip.filename},{clip.fold},{clip.label},{content}\n".encode())
+    return whole.hexdigest()
