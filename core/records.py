@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator
 
 from core.config import Frozen
 
 QualityCode = Literal["silent", "clipped", "band_limited", "short", "channels_cancel", "truncated"]
+
+
+# JSON has no nan: an undefined measure is null there.
+Measure = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
 
 
 class QualityWarning(Frozen):
@@ -56,7 +63,7 @@ class Prediction(Frozen):
     logits: tuple[float, ...]
     embedding: tuple[float, ...]
     windows: tuple[WindowPrediction, ...]
-    descriptors: dict[str, float]
+    descriptors: dict[str, Measure]
     quality: tuple[QualityWarning, ...]
     source: SourceFacts
     duration_s: float
