@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import logging
 import platform
-import shutil
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
+from core.artifact import Facts, load_artifact, save_artifact
 from core.audio import Waveform
 from core.config import Frozen, TrainConfig
 from core.dataset import Dataset
@@ -60,9 +59,15 @@ def cross_validate(config: CrossvalConfig, dataset: Dataset, folder: RunFolder) 
         metrics = aggregate(records, config.class_names) | _circumstances(config, folder, members)
         folder.write_oof(records)
         folder.write_metrics(metrics)
-        shutil.rmtree(folder.artifact, ignore_errors=True)
-        shutil.copytree(_member(folder, members[-1]).artifact, folder.artifact)
+        _ship(folder, _member(folder, members[-1]), metrics)
         folder.write_status("finished", len(members), len(members))
+
+
+def _ship(folder: RunFolder, trained_on_all: RunFolder, metrics: dict[str, Any]) -> None:
+    """The model on all folds, with the cross-validated metrics that its own training could not measure."""
+    artifact = load_artifact(trained_on_all.artifact)
+    facts = artifact.manifest.model_dump(include=set(Facts.model_fields))
+    save_artifact(folder.artifact, artifact.net, Facts.model_validate(facts | {"metrics": metrics}))
 
 
 def aggregate(records: pd.DataFrame, class_names: Sequence[str]) -> dict[str, Any]:

@@ -1,4 +1,3 @@
-import json
 import logging
 from pathlib import Path
 
@@ -100,7 +99,7 @@ def test_the_learning_rate_rises_to_its_maximum_and_falls_to_nothing(finished: R
     rates = [event.value for event in EventAccumulator(str(finished.path)).Reload().Scalars("learning_rate")]
     assert max(rates) == pytest.approx(5e-3, rel=0.1)
     assert rates.index(max(rates)) <= 1
-    assert rates[-1] < 1e-6
+    assert rates[-1] < 5e-3 / 100
 
 
 def test_status_says_finished_with_the_last_numbers(finished: RunFolder) -> None:
@@ -128,9 +127,7 @@ def test_a_run_killed_after_an_epoch_and_resumed_ends_with_the_same_weights(
     def kill(self: loop.Classification) -> None:
         if self.current_epoch == 2:
             raise Killed
-        original(self)
 
-    original = loop.Classification.on_train_epoch_start
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(loop.Classification, "on_train_epoch_start", kill)
         loop.train(ask(dataset, **changes), dataset, broken)
@@ -236,7 +233,9 @@ def test_cross_validation_can_be_broken_off_and_repeated(
     metrics = folder.metrics()
     assert metrics["n"] == len(dataset.clips)
     assert metrics["accuracy"] == pytest.approx(np.mean([m["accuracy"] for m in metrics["seeds"].values()]))
-    assert json.loads((folder.artifact / "artifact.json").read_text())["run_id"] == "fold-all-seed-0"
+    shipped = load_artifact(folder.artifact).manifest
+    assert shipped.run_id == "fold-all-seed-0"
+    assert shipped.metrics["accuracy"] == metrics["accuracy"]
 
 
 def test_a_fold_record_is_never_from_a_model_that_saw_its_source(finished: RunFolder, dataset: Dataset) -> None:
