@@ -32,7 +32,6 @@ SetOption = Annotated[
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; exit status 0, 1 for an error of ours (told on stderr), 2 for a wrong command line."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # tips and greetings
     try:
         app(args=None if argv is None else list(argv))
     except EarshotError as exc:

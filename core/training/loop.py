@@ -192,6 +192,7 @@ def _protocol(config: RunConfig) -> str:
 def fit(module: Classification, data: ClipData, folder: RunFolder, callbacks: list[Callback]) -> None:
     """Drive Lightning's trainer; go on from ``folder.checkpoint`` where it exists."""
     config = module.config
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # tips and greetings
     checkpoint = ModelCheckpoint(
         dirpath=folder.checkpoint.parent,
         filename=folder.checkpoint.stem,
