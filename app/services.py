@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from app import theme
 from core.config import Settings
 from core.errors import AudioError, DatasetError
 from core.records import Prediction
@@ -31,15 +32,19 @@ TAKES = 4  # sample clips offered of each class
 
 @dataclass(frozen=True)
 class Sound:
-    """What a person gave: a file's name and bytes. Equal bytes have equal ``digest``s."""
+    """What a person gave: a file's name and bytes. Equal bytes have equal ``digest``s.
+
+    ``truth``: what its dataset says it is, for sample clips.
+    """
 
     name: str
     data: bytes = field(repr=False)
     digest: str
+    truth: str | None = None
 
     @classmethod
-    def of(cls, name: str, data: bytes) -> Sound:
-        return cls(name, data, hashlib.sha256(data).hexdigest())
+    def of(cls, name: str, data: bytes, *, truth: str | None = None) -> Sound:
+        return cls(name, data, hashlib.sha256(data).hexdigest(), truth)
 
 
 def settings() -> Settings:
@@ -107,6 +112,14 @@ def _explanation(
     return _backend.explain(_sound.data, label=label, window=window)
 
 
+def picture(backend: Backend, sound: Sound, window: int) -> bytes:
+    """The whole result as PNG, explained at ``window``. Safe to call outside a script run, as downloads are."""
+    from core.figures.picture import result_picture
+
+    why = explanation(backend, sound, label=None, window=window)
+    return result_picture(classify(backend, sound), waveform(backend, sound), why, palette=theme.palette())
+
+
 def dataset() -> Dataset | None:
     """The configured dataset, or ``None`` where there is none yet. Raises ``DatasetError`` for a damaged one."""
     root = settings().data_dir
@@ -134,7 +147,7 @@ def samples(dataset: Dataset) -> dict[str, list[Clip]]:
 def read_sample(clip: Clip) -> Sound:
     """Raises ``DatasetError`` when the clip's file has gone."""
     try:
-        return Sound.of(clip.filename, clip.path.read_bytes())
+        return Sound.of(clip.filename, clip.path.read_bytes(), truth=clip.label)
     except OSError as exc:
         raise DatasetError(
             f"Expected the clip {clip.filename} in the dataset, but it cannot be read ({exc.strerror}). "

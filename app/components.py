@@ -1,0 +1,154 @@
+"""Pieces that pages are made of. Each draws one thing from values it is given."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from app import state, words
+from app.services import Sound
+from core.errors import EarshotError
+from core.records import Prediction, SourceFacts
+
+if TYPE_CHECKING:
+    from core.audio import Waveform
+
+TOP_KS = (3, 5, 10, 20)
+# Containers and codecs that current Chrome, Firefox and Safari all play. Others are played as the model hears them.
+PLAYABLE = {
+    "mp3": "audio/mpeg",
+    "mp4": "audio/mp4",
+    "flac": "audio/flac",
+    "ogg": "audio/ogg",
+    "webm": "audio/webm",
+    "wav": "audio/wav",
+}
+PLAYABLE_WAV = {"pcm_u8", "pcm_16"}
+PLAYABLE_RATES_HZ = range(8_000, 96_001)
+
+
+@contextmanager
+def errors_shown() -> Iterator[None]:
+    """The one boundary for Earshot's own errors: told in a box, then the page goes on behind the block."""
+    try:
+        yield
+    except EarshotError as error:
+        error_box(error)
+
+
+def error_box(error: EarshotError) -> None:
+    """The error's own sentence: what was expected, what came, what to do."""
+    st.error(words.literal(str(error)), icon=":material/error:")
+
+
+def empty_state(message: str) -> None:
+    """A quiet line where results will be."""
+    st.space("medium")
+    st.caption(f":material/graphic_eq: {message}", text_alignment="center")
+
+
+def prediction_card(sound: Sound, prediction: Prediction) -> None:
+    """The answer, how sure it is, and how far ahead, in words."""
+    truth = f" · labelled {words.plain(sound.truth).lower()}" if sound.truth else ""
+    st.caption(
+        f"{words.literal(sound.name)} · {words.seconds(prediction.duration_s)}{truth}",
+        help=words.source(prediction.source),
+    )
+    st.header(words.plain(prediction.label), anchor=False)
+    st.markdown(f"**{words.percent(prediction.confidence)}** confidence")
+    st.markdown(f"{words.margin_in_words(prediction)}  \n{words.entropy_in_words(prediction)}")
+
+
+@st.fragment
+def confidence_bars(prediction: Prediction) -> None:
+    """The most probable classes; a person chooses how many."""
+    from core.figures.audio import confidence_figure
+
+    classes = len(prediction.probabilities)
+    options = [k for k in TOP_KS if k < classes] + [classes]
+    top_k = st.segmented_control(
+        "Classes shown",
+        options,
+        default=min(state.TOP_K.default, classes),
+        required=True,
+        format_func=lambda k: f"All {k}" if k == classes else f"Top {k}",
+        key=state.TOP_K.name,
+        persist_state="session",
+    )
+    st.plotly_chart(
+        confidence_figure(prediction.probabilities, top_k=top_k or classes),
+        key="classify_bars",
+        alt=f"Bars of the most probable classes; {words.plain(prediction.label)} leads.",
+    )
+    st.caption("Each bar is the probability of one class; all classes together make 100 %.")
+
+
+def quality_warnings(prediction: Prediction) -> None:
+    """What about the recording makes the answer less trustworthy."""
+    for warning in prediction.quality:
+        st.warning(words.literal(warning.message), icon=":material/warning:")
+
+
+def player(sound: Sound, prediction: Prediction, wave: Waveform) -> None:
+    """The file itself where browsers can play it; else the sound as the model hears it."""
+    from core.audio import write_wav
+
+    kind = browser_format(prediction.source)
+    data = sound.data if kind else write_wav(wave.samples, wave.sample_rate_hz)
+    st.audio(data, format=kind or "audio/wav", alt=f"Player of {sound.name}")
+    if kind is None:
+        st.caption("Browsers cannot play this format, so you hear it as the model does: mono, at its rate.")
+
+
+def browser_format(source: SourceFacts) -> str | None:
+    """The MIME type under which browsers play such a file, or ``None``."""
+    if source.channels > 2 or source.sample_rate_hz not in PLAYABLE_RATES_HZ:
+        return None
+    if source.container == "wav" and source.codec not in PLAYABLE_WAV:
+        return None
+    return PLAYABLE.get(source.container)
+
+
+def downloads(sound: Sound, prediction: Prediction, picture: Callable[[], bytes]) -> None:
+    """The result as JSON for machines and as a picture for people, which is drawn when it is asked for."""
+    stem = PurePath(sound.name).stem or "sound"
+    with st.container(horizontal=True):
+        st.download_button(
+            "JSON",
+            result_json(sound, prediction),
+            file_name=f"{stem}.earshot.json",
+            mime="application/json",
+            icon=":material/data_object:",
+            on_click="ignore",
+            key="classify_json",
+            help="Every number of the answer: probabilities, logits, embedding, windows and descriptors.",
+        )
+        st.download_button(
+            "Picture",
+            picture,
+            file_name=f"{stem}.earshot.png",
+            mime="image/png",
+            icon=":material/image:",
+            on_click="ignore",
+            key="classify_png",
+            help="The whole result on one page, as PNG.",
+        )
+
+
+def result_json(sound: Sound, prediction: Prediction) -> str:
+    """The record of the answer, with the file's name in front."""
+    return json.dumps({"file": sound.name} | prediction.model_dump(mode="json"), indent=2, ensure_ascii=False)
+
+
+def provenance(prediction: Prediction) -> None:
+    """Who answered, how fast, with which model."""
+    st.caption(
+        f"Answered by the {prediction.backend} backend in {words.milliseconds(prediction.latency_ms)} · "
+        f"model {prediction.fingerprint[:12]}",
+        help=f"Fingerprint of the model: {prediction.fingerprint}",
+    )

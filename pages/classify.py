@@ -1,0 +1,41 @@
+"""Classify: a sound in, an explained answer out."""
+
+from functools import partial
+
+import streamlit as st
+
+from app import components, services, words
+from app.explained import clearest_window, heard
+from app.sound_input import sound_input
+
+st.title("Classify a sound", anchor=False)
+
+with components.errors_shown():
+    with st.spinner("Loading the model…"):
+        backend = services.backend()
+    names = backend.manifest.class_names
+    st.caption(
+        f"Earshot knows {len(names)} sounds: {', '.join(sorted(words.plain(name).lower() for name in names))}. "
+        "Any other sound gets the most similar of them."
+    )
+
+    sound = sound_input(trained_on=backend.manifest.dataset_hash)
+    if sound is None:
+        components.empty_state("Upload a file, record something or pick a sample clip: the answer appears here.")
+        st.stop()
+
+    with st.spinner("Listening…", show_time=True):
+        prediction = services.classify(backend, sound)
+        wave = services.waveform(backend, sound)
+
+    picture = partial(services.picture, backend, sound, clearest_window(prediction, names))
+    answer, bars = st.columns([5, 7], border=True)
+    with answer:
+        components.prediction_card(sound, prediction)
+        components.player(sound, prediction, wave)
+        components.quality_warnings(prediction)
+        components.downloads(sound, prediction, picture)
+        components.provenance(prediction)
+    with bars:
+        components.confidence_bars(prediction)
+    heard(backend, sound, prediction, wave)

@@ -1,0 +1,174 @@
+"""The Classify page in a real browser: what only a browser can show."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from urllib.parse import urljoin
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+from playwright.sync_api import Browser, Download, Locator, Page, expect
+
+from app import words
+from core.classifier import Classifier
+from core.config import Settings
+from core.records import Prediction
+
+ANSWER_MS = 30_000  # the first answer loads torch and the model
+RECORDED_S = 6.0  # more than one turn of the 5 s clip that the microphone repeats
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def settle(page: Page) -> None:
+    """Wait until the script has run and the page shows it."""
+    expect(page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]')).to_be_visible(timeout=ANSWER_MS)
+
+
+def tab(page: Page, name: str) -> None:
+    page.get_by_role("tab", name=name).click()
+    settle(page)
+
+
+def upload(page: Page, name: str, data: bytes) -> None:
+    payload = {"name": name, "mimeType": "application/octet-stream", "buffer": data}
+    page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(payload)
+    expect(page.get_by_text(name).first).to_be_visible()
+
+
+def answered(page: Page) -> Locator:
+    """The label on the prediction card, once it is there."""
+    label = page.get_by_role("heading", level=2)
+    expect(label).to_be_visible(timeout=ANSWER_MS)
+    settle(page)
+    return label
+
+
+def download(page: Page, button: str) -> Download:
+    with page.expect_download() as started:
+        page.get_by_role("button", name=button).click()
+    return started.value
+
+
+def assert_fits(page: Page) -> None:
+    """Nothing makes the page scroll sideways."""
+    wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    main = page.get_by_test_id("stMain").evaluate("element => element.scrollWidth - element.clientWidth")
+    assert (wide, main) == (0, 0)
+
+
+@pytest.fixture(scope="session")
+def expected(clip_path: Path) -> Prediction:
+    """The classifier's own answer to the clip."""
+    return Classifier.from_artifact(Settings.load().artifact).predict(clip_path.read_bytes())
+
+
+def test_an_uploaded_clip_shows_its_label_and_downloads_as_json_and_png(
+    page: Page, clip_path: Path, expected: Prediction
+) -> None:
+    upload(page, clip_path.name, clip_path.read_bytes())
+    expect(answered(page)).to_have_text(words.plain(expected.label))
+    expect(page.get_by_text(f"{words.percent(expected.confidence)} confidence")).to_be_visible()
+    expect(page.get_by_test_id("stPlotlyChart")).to_have_count(3)
+
+    record = download(page, "JSON")
+    assert record.suggested_filename == f"{clip_path.stem}.earshot.json"
+    content = json.loads(Path(record.path()).read_text(encoding="utf-8"))
+    assert content["file"] == clip_path.name
+    assert content["label"] == expected.label
+    assert content["probabilities"] == pytest.approx(expected.probabilities, abs=1e-6)
+
+    picture = download(page, "Picture")
+    assert picture.suggested_filename == f"{clip_path.stem}.earshot.png"
+    assert Path(picture.path()).read_bytes().startswith(PNG)
+    assert_fits(page)
+
+
+def test_a_clip_of_the_dataset_is_named_rightly(page: Page) -> None:
+    """The label on screen is the clip's own: with the shipped model, which heard these clips in training."""
+    tab(page, "Sample clips")
+    for name in ("Rooster", "Crying baby"):
+        page.get_by_role("radio", name=name, exact=True).click()
+        expect(page.get_by_role("heading", level=2)).to_have_text(name, timeout=ANSWER_MS)
+
+
+def test_the_recorded_bytes_are_what_the_microphone_heard(page: Page, microphone_wav: Path) -> None:
+    tab(page, "Record")
+    recorder = page.get_by_test_id("stAudioInput")
+    recorder.get_by_role("button", name="Record").click()
+    expect(recorder.get_by_role("button", name="Stop recording")).to_be_visible()
+    page.wait_for_timeout(RECORDED_S * 1000)
+    recorder.get_by_role("button", name="Stop recording").click()
+    answered(page)
+
+    received, rate_hz = soundfile.read(io.BytesIO(played_bytes(page)))
+    assert rate_hz == 44_100
+    assert received.ndim == 1
+    assert received.size / rate_hz == pytest.approx(RECORDED_S, abs=1.0)
+    heard, heard_hz = soundfile.read(microphone_wav)
+    assert best_correlation(received, rate_hz, heard, heard_hz) > 0.9
+
+
+def played_bytes(page: Page) -> bytes:
+    """What the server sends to the player: the recording as it arrived there."""
+    address = page.get_by_test_id("stAudio").get_attribute("src")
+    assert address
+    return page.request.get(urljoin(page.url, address)).body()
+
+
+def best_correlation(received: np.ndarray, rate_hz: int, heard: np.ndarray, heard_hz: int) -> float:
+    """Peak of the normalised cross-correlation of a second of the repeated clip with what was received."""
+    clip = soxr.resample(heard, heard_hz, rate_hz)
+    loudest = int(np.argmax(np.convolve(clip**2, np.ones(rate_hz), mode="valid")[::100])) * 100
+    piece = clip[loudest : loudest + rate_hz]
+    n = received.size + piece.size
+    cross = np.fft.irfft(np.fft.rfft(received, n) * np.conj(np.fft.rfft(piece, n)), n)[: received.size - piece.size]
+    energy = np.cumsum(np.concatenate([[0], received**2]))
+    local = np.sqrt(energy[piece.size :] - energy[: -piece.size])[: cross.size] * np.linalg.norm(piece)
+    return float(np.max(cross / np.maximum(local, 1e-9)))
+
+
+def test_a_denied_microphone_is_explained(browser: Browser, server: str) -> None:
+    context = browser.new_context()  # no permission, and nobody to ask
+    page = context.new_page()
+    page.goto(server)
+    tab(page, "Record")
+    page.get_by_test_id("stAudioInput").get_by_role("button", name="Record").click()
+    expect(page.get_by_text("This app would like to use your microphone")).to_be_visible()
+    expect(page.get_by_text("allow the microphone in the browser's address bar")).to_be_visible()
+    context.close()
+
+
+def test_a_wrong_file_is_told_and_the_next_one_answered(page: Page, clip_path: Path) -> None:
+    upload(page, "letter.wav", b"This is a letter and not a sound.\n" * 50)
+    expect(page.get_by_test_id("stAlert")).to_contain_text("Expected a sound file", timeout=ANSWER_MS)
+    page.get_by_test_id("stFileChipDeleteBtn").get_by_role("button").click()
+    upload(page, clip_path.name, clip_path.read_bytes())
+    answered(page)
+    expect(page.get_by_test_id("stAlert")).to_have_count(0)
+
+
+def test_a_second_look_is_instant(page: Page, clip_path: Path) -> None:
+    upload(page, clip_path.name, clip_path.read_bytes())
+    answered(page)
+    page.reload()
+    upload(page, clip_path.name, clip_path.read_bytes())
+    expect(page.get_by_role("heading", level=2)).to_be_visible(timeout=3_000)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_nothing_overflows(browser: Browser, server: str, clip_path: Path, scheme: str, width: int) -> None:
+    context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 844})
+    page = context.new_page()
+    page.goto(server)
+    upload(page, clip_path.name, clip_path.read_bytes())
+    answered(page)
+    assert_fits(page)
+    background = page.get_by_test_id("stApp").evaluate("element => getComputedStyle(element).backgroundColor")
+    level = sum(int(part) for part in background.removeprefix("rgb(").removesuffix(")").split(",")[:3]) / 3
+    assert (level < 128) == (scheme == "dark")
+    context.close()

@@ -1,0 +1,49 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import streamlit as st
+import torch
+from streamlit.testing.v1 import AppTest
+
+from core.artifact import Facts, save_artifact
+from core.config import ROOT, AudioConfig, FeatureConfig, ModelConfig
+from core.model import AudioResNet
+
+
+@pytest.fixture(scope="session")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small network with random weights and four classes: the page does not care how good the answer is."""
+    model = ModelConfig(stem_channels=8, stage_channels=(8, 16))
+    names = ("crying_baby", "dog", "rain", "rooster")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = AudioResNet(len(names), AudioConfig(), FeatureConfig(), model).eval()
+    facts = Facts(
+        audio=AudioConfig(),
+        features=FeatureConfig(),
+        model=model,
+        class_names=names,
+        metrics={},
+        dataset="toy",
+        dataset_hash="",
+        code_version="0",
+        run_id="untrained",
+    )
+    folder = tmp_path_factory.mktemp("ui") / "artifact"
+    save_artifact(folder, net, facts)
+    return folder
+
+
+@pytest.fixture
+def open_app(artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
+    """Start the app on an artifact, with no dataset unless one is named."""
+
+    def start(**settings: object) -> AppTest:
+        environment = {"ARTIFACT": artifact, "DATA_DIR": tmp_path / "none"} | settings
+        for name, value in environment.items():
+            monkeypatch.setenv(f"EARSHOT_{name}", str(value))
+        st.cache_resource.clear()
+        return AppTest.from_file(ROOT / "app" / "main.py", default_timeout=60).run()
+
+    return start

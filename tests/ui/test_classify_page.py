@@ -1,0 +1,328 @@
+"""The Classify page as a person uses it, by the text on it. Browser-only behaviour is in ``tests/browser``."""
+
+import io
+import json
+import shutil
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from streamlit.testing.v1 import AppTest
+
+from app import state, words
+from app.components import browser_format, result_json
+from app.services import Sound
+from core.classifier import Classifier
+from core.records import Prediction, SourceFacts
+
+OpenApp = Callable[..., AppTest]
+RATE_HZ = 44_100
+
+
+def file_of(samples: np.ndarray, *, rate_hz: int = RATE_HZ, kind: str = "WAV", subtype: str | None = "PCM_16") -> bytes:
+    """``samples`` (N,) or (N, channels) as a sound file."""
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate_hz, format=kind, subtype=subtype)
+    return file.getvalue()
+
+
+def noise(duration_s: float, *, level: float = 0.1, channels: int = 1) -> np.ndarray:
+    shape = (round(duration_s * RATE_HZ), channels)
+    return np.random.default_rng(0).normal(0, level, shape).clip(-1, 1)
+
+
+def upload(page: AppTest, name: str, data: bytes) -> AppTest:
+    return page.file_uploader(key=state.UPLOAD.name).upload(name, data).run()
+
+
+def texts(page: AppTest) -> str:
+    """All the words on the page, Markdown escapes removed."""
+    kinds = (page.title, page.header, page.subheader, page.markdown, page.caption, page.error, page.warning)
+    return "\n".join(element.value for kind in kinds for element in kind).replace("\\", "")
+
+
+def charts(page: AppTest) -> int:
+    return len(page.get("plotly_chart"))
+
+
+@pytest.fixture
+def clip() -> bytes:
+    return file_of(noise(2))
+
+
+@pytest.fixture
+def answer(artifact: Path, clip: bytes) -> Prediction:
+    return Classifier.from_artifact(artifact).predict(clip)
+
+
+def test_an_empty_page_says_what_it_knows_and_what_to_do(open_app: OpenApp) -> None:
+    page = open_app()
+    assert not page.exception
+    assert not page.error
+    assert "Earshot knows 4 sounds: crying baby, dog, rain, rooster." in texts(page)
+    assert "Upload a file, record something or pick a sample clip" in texts(page)
+
+
+def test_a_clip_gets_an_explained_answer(open_app: OpenApp, clip: bytes, answer: Prediction) -> None:
+    page = upload(open_app(), "noise_1.wav", clip)
+    assert not page.exception
+    assert not page.error
+    assert page.header[0].value == words.plain(answer.label)
+    assert f"**{words.percent(answer.confidence)}** confidence" in texts(page)
+    assert words.margin_in_words(answer) in texts(page)
+    assert words.entropy_in_words(answer) in texts(page)
+    assert "noise_1.wav" in texts(page)
+    assert f"model {answer.fingerprint[:12]}" in texts(page)
+    assert charts(page) == 3  # bars, sound, feature maps
+    assert len(page.get("audio")) == 1
+    assert len(page.get("download_button")) == 2
+
+
+def test_a_recording_gets_an_answer(open_app: OpenApp, clip: bytes, answer: Prediction) -> None:
+    page = open_tab(open_app(), "Record")
+    page.audio_input(key=state.RECORDING.name).upload("recorded.wav", clip).run()
+    assert not page.exception
+    assert page.header[0].value == words.plain(answer.label)
+
+
+def open_tab(page: AppTest, name: str) -> AppTest:
+    from app.sound_input import TABS
+
+    page.session_state[state.SOURCE.name] = next(tab for tab in TABS if tab.endswith(name))
+    return page.run()
+
+
+def test_the_next_tab_shows_its_own_sound(open_app: OpenApp, clip: bytes) -> None:
+    page = upload(open_app(), "a.wav", clip)
+    assert page.header
+    assert not open_tab(page, "Record").header
+    assert open_tab(page, "Upload").header
+
+
+def test_fewer_classes_can_be_shown(open_app: OpenApp, clip: bytes) -> None:
+    page = upload(open_app(), "a.wav", clip)
+    page.get_by_key(state.TOP_K.name).set_value(3).run()
+    assert not page.exception
+    bars = json.loads(page.get("plotly_chart")[0].proto.spec)["data"][0]
+    assert len(bars["y"]) == 3
+
+
+def test_any_class_and_any_stage_can_be_explained(open_app: OpenApp, clip: bytes) -> None:
+    page = upload(open_app(), "a.wav", clip)
+    digest = Sound.of("a.wav", clip).digest
+    page.selectbox(key=state.EXPLAINED.of(digest).name).set_value("rain").run()
+    page.get_by_key(state.STAGE.name).set_value("stem").run()
+    assert not page.exception
+    assert not page.error
+    assert charts(page) == 3
+
+
+def test_the_map_of_where_it_looked_can_be_hidden(open_app: OpenApp, clip: bytes) -> None:
+    page = upload(open_app(), "a.wav", clip)
+    shown = json.loads(page.get("plotly_chart")[1].proto.spec)["data"]
+    page.toggle(key=state.SHOW_CAM.name).set_value(False).run()
+    hidden = json.loads(page.get("plotly_chart")[1].proto.spec)["data"]
+    assert len(hidden) < len(shown)
+
+
+def test_long_audio_gets_a_timeline_and_a_choice_of_stretch(open_app: OpenApp) -> None:
+    data = file_of(noise(20))
+    page = upload(open_app(), "long.wav", data)
+    assert not page.exception
+    slider = page.select_slider(key=state.WINDOW.of(Sound.of("long.wav", data).digest).name)
+    assert len(slider.options) == 7  # 5 s windows every 2.5 s over 20 s
+    assert "over time" in texts(page)
+    slider.set_value(6).run()
+    assert not page.exception
+    assert not page.error
+
+
+def test_short_audio_has_no_choice_of_stretch(open_app: OpenApp, clip: bytes) -> None:
+    assert not upload(open_app(), "a.wav", clip).select_slider
+
+
+def test_silence_is_answered_with_a_warning(open_app: OpenApp) -> None:
+    page = upload(open_app(), "silence.wav", file_of(np.zeros(2 * RATE_HZ)))
+    assert not page.exception
+    assert not page.error
+    assert page.header
+    assert page.warning
+
+
+def test_a_hidden_file_type_is_sniffed(open_app: OpenApp) -> None:
+    page = upload(open_app(), "really_flac.wav", file_of(noise(2), kind="FLAC"))
+    assert not page.error
+    assert page.header
+
+
+def header_only(*, rate_hz: int = RATE_HZ, channels: int = 1, frames: int = 0) -> bytes:
+    """A PCM_16 WAV header that claims ``frames`` and holds none."""
+    size = frames * channels * 2
+    form = struct.pack("<IHHIIHH", 16, 1, channels, rate_hz, rate_hz * channels * 2 % 2**32, channels * 2, 16)
+    return struct.pack("<4sI8s", b"RIFF", 36 + size, b"WAVEfmt ") + form + struct.pack("<4sI", b"data", size)
+
+
+def not_finite() -> bytes:
+    samples = noise(1)
+    samples[100] = np.nan
+    return file_of(samples, subtype="FLOAT")
+
+
+BAD = {
+    "empty file": b"",
+    "text": b"This is a letter and not a sound.\n" * 50,
+    "no samples": file_of(noise(0)),
+    "one sample": file_of(noise(1 / RATE_HZ)),
+    "30 ms": file_of(noise(0.03)),
+    "NaN": not_finite(),
+    "0 Hz": header_only(rate_hz=0, frames=10),
+    "absurd rate": header_only(rate_hz=4_000_000_000, frames=10),
+    "64 channels": file_of(noise(0.5, channels=64)),
+    "claims a day": header_only(frames=RATE_HZ * 3600 * 13),
+}
+
+
+@pytest.mark.parametrize("data", BAD.values(), ids=BAD.keys())
+def test_bad_input_is_told_and_the_app_goes_on(open_app: OpenApp, clip: bytes, data: bytes) -> None:
+    page = upload(open_app(), "bad.wav", data)
+    assert not page.exception
+    assert len(page.error) == 1
+    assert page.error[0].value.count(". ") >= 1  # what was expected and came, then what to do
+    assert not page.header
+    page.file_uploader(key=state.UPLOAD.name).clear()
+    assert upload(page, "good.wav", clip).header
+    assert not page.error
+
+
+def test_a_truncated_file_is_answered_with_a_warning_or_told(open_app: OpenApp) -> None:
+    page = upload(open_app(), "cut.flac", file_of(noise(4), kind="FLAC")[:200_000])
+    assert not page.exception
+    assert page.warning or page.error
+
+
+def test_limits_come_from_the_settings(open_app: OpenApp, clip: bytes) -> None:
+    assert "bytes" in upload(open_app(MAX_BYTES=1000), "a.wav", clip).error[0].value
+    assert " s" in upload(open_app(MAX_DURATION_S=1), "a.wav", clip).error[0].value
+
+
+def test_a_wrong_setting_is_told(open_app: OpenApp) -> None:
+    page = open_app(MAX_BYTES="plenty")
+    assert not page.exception
+    assert "EARSHOT_MAX_BYTES" in texts(page)
+
+
+def test_a_missing_model_is_told(open_app: OpenApp, tmp_path: Path) -> None:
+    page = open_app(ARTIFACT=tmp_path / "gone")
+    assert not page.exception
+    assert "EARSHOT_ARTIFACT" in texts(page)
+    assert not page.file_uploader
+
+
+def test_an_altered_model_is_told_and_a_restored_one_answers(
+    open_app: OpenApp, artifact: Path, tmp_path: Path, clip: bytes
+) -> None:
+    altered = tmp_path / "altered"
+    shutil.copytree(artifact, altered)
+    weights = altered / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    page = open_app(ARTIFACT=altered)
+    assert not page.exception
+    assert "is not what was saved" in texts(page)
+    shutil.copy(artifact / weights.name, weights)
+    assert upload(page.run(), "a.wav", clip).header
+
+
+def test_without_a_dataset_a_download_is_offered(open_app: OpenApp) -> None:
+    page = open_tab(open_app(), "Sample clips")
+    assert not page.exception
+    assert "CC BY" in texts(page)
+    assert "MB" in texts(page)
+    assert page.button(key=state.DOWNLOAD.name).label == "Download ESC-10"
+
+
+def test_a_failed_download_is_told(open_app: OpenApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    from core import download
+    from core.errors import DatasetError
+
+    def fail(*_: object, **__: object) -> Path:
+        raise DatasetError("Expected the archive, got HTTP 503. Try again later.")
+
+    monkeypatch.setattr(download, "download", fail)
+    page = open_tab(open_app(), "Sample clips")
+    page.button(key=state.DOWNLOAD.name).click().run()
+    assert not page.exception
+    assert "Try again later." in texts(page)
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    root = tmp_path / "dataset"
+    (root / "audio").mkdir(parents=True)
+    (root / "meta").mkdir()
+    lines = ["filename,fold,target,category,esc10,src_file,take"]
+    for target, name in enumerate(("dog", "rain")):
+        for fold in (1, 2):
+            filename = f"{fold}-{fold}{target}-A-{target}.wav"
+            (root / "audio" / filename).write_bytes(file_of(noise(1, level=0.1 * fold + 0.01 * target)))
+            lines.append(f"{filename},{fold},{target},{name},True,{fold}{target},A")
+    (root / "meta" / "esc50.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def test_a_sample_clip_is_chosen_by_class_and_take(open_app: OpenApp, dataset: Path) -> None:
+    page = open_tab(open_app(DATA_DIR=dataset), "Sample clips")
+    assert not page.header
+    page.get_by_key(state.SAMPLE_CLASS.name).set_value("rain").run()
+    assert "1-11-A-1.wav" in texts(page)
+    assert "labelled rain" in texts(page)
+    page.get_by_key(f"{state.SAMPLE_TAKE.name}_rain").set_value(1).run()
+    assert not page.exception
+    assert "2-21-A-1.wav" in texts(page)
+
+
+def test_a_sample_clip_that_has_gone_is_told(open_app: OpenApp, dataset: Path) -> None:
+    page = open_tab(open_app(DATA_DIR=dataset), "Sample clips")
+    (dataset / "audio" / "1-11-A-1.wav").unlink()
+    page.get_by_key(state.SAMPLE_CLASS.name).set_value("rain").run()
+    assert not page.exception
+    assert "choose another clip" in texts(page)
+
+
+def test_a_damaged_dataset_is_told(open_app: OpenApp, dataset: Path) -> None:
+    (dataset / "meta" / "esc50.csv").write_text("nothing,useful\n1,2\n")
+    page = open_tab(open_app(DATA_DIR=dataset), "Sample clips")
+    assert not page.exception
+    assert "missing" in texts(page)
+
+
+def test_the_json_is_the_record_and_the_name(clip: bytes, answer: Prediction) -> None:
+    content = json.loads(result_json(Sound.of("naïve.wav", clip), answer))
+    assert content.pop("file") == "naïve.wav"
+    assert Prediction.model_validate(content) == answer
+
+
+def test_names_from_outside_are_shown_as_they_are(open_app: OpenApp, clip: bytes) -> None:
+    page = upload(open_app(), "*a*_b_$1$:red[x].wav", clip)
+    assert any(element.value.startswith(words.literal("*a*_b_$1$:red[x].wav")) for element in page.caption)
+
+
+@pytest.mark.parametrize(
+    ("container", "codec", "rate_hz", "channels", "expected"),
+    [
+        ("wav", "pcm_16", 44_100, 2, "audio/wav"),
+        ("wav", "float", 44_100, 2, None),
+        ("wav", "pcm_16", 192_000, 2, None),
+        ("mp3", "mp3", 44_100, 6, None),
+        ("mp4", "aac", 48_000, 2, "audio/mp4"),
+    ],
+)
+def test_only_what_browsers_play_is_sent_as_it_is(
+    answer: Prediction, container: str, codec: str, rate_hz: int, channels: int, expected: str | None
+) -> None:
+    facts = {"container": container, "codec": codec, "sample_rate_hz": rate_hz, "channels": channels}
+    assert browser_format(SourceFacts.model_validate(answer.source.model_dump() | facts)) == expected

@@ -1,0 +1,59 @@
+import math
+
+import pytest
+
+from app import words
+from core.records import Prediction
+
+SPACE = words.SPACE
+
+
+def prediction(*probabilities: float) -> Prediction:
+    names = ("dog", "rooster", "rain", "sea_waves", "helicopter", "clock_tick")
+    return Prediction.model_construct(
+        probabilities=dict(zip(names, probabilities, strict=False)),
+        margin=probabilities[0] - probabilities[1],
+        entropy=-sum(p * math.log(p) for p in probabilities if p),
+    )
+
+
+def test_a_label_reads_as_a_phrase() -> None:
+    assert words.plain("crying_baby") == "Crying baby"
+
+
+@pytest.mark.parametrize(
+    ("p", "expected"),
+    [(0, "0 %"), (0.001, "< 1 %"), (0.0099, "< 1 %"), (0.01, "1 %"), (0.97, "97 %"), (0.9951, "> 99 %"), (1, "100 %")],
+)
+def test_a_percentage_never_claims_certainty_it_lacks(p: float, expected: str) -> None:
+    assert words.percent(p) == expected.replace(" ", SPACE)
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "verdict"),
+    [((0.97, 0.03), "Clear"), ((0.75, 0.25), "Clear"), ((0.6, 0.4), "Likely"), ((0.55, 0.45), "Close call")],
+)
+def test_the_margin_has_three_words(probabilities: tuple[float, ...], verdict: str) -> None:
+    assert words.margin_in_words(prediction(*probabilities)).startswith(f"**{verdict}")
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "verdict"),
+    [((1.0, 0.0), "Focused"), ((0.5, 0.5), "Divided"), ((0.25, 0.25, 0.25, 0.25), "Spread out")],
+)
+def test_the_entropy_has_three_words(probabilities: tuple[float, ...], verdict: str) -> None:
+    assert words.entropy_in_words(prediction(*probabilities)).startswith(f"**{verdict}")
+
+
+def test_an_even_choice_is_counted_in_classes() -> None:
+    assert "among 3.0 of the 3 classes" in words.entropy_in_words(prediction(1 / 3, 1 / 3, 1 / 3))
+
+
+@pytest.mark.parametrize(("value", "expected"), [(5, "5 s"), (4.984, "4.98 s"), (60, "1:00 min"), (125.6, "2:06 min")])
+def test_durations(value: float, expected: str) -> None:
+    assert words.seconds(value) == expected.replace(" ", SPACE)
+
+
+@pytest.mark.parametrize(("value", "expected"), [(83.6, "84 ms"), (1234, "1.2 s")])
+def test_latencies(value: float, expected: str) -> None:
+    assert words.milliseconds(value) == expected.replace(" ", SPACE)
