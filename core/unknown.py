@@ -1,0 +1,73 @@
+"""Is it any of the classes at all? Scores from logits and from the distance to training embeddings; higher is stranger.
+
+    msp           1 − max softmax probability        (Hendrycks and Gimpel 2017), the baseline
+    max_logit     − max logit                        (Hendrycks et al. 2022)
+    energy        − ln Σ exp(logit)                  (Liu et al. 2020)
+    knn           cosine distance to the k-th nearest training embedding (Sun et al. 2022)
+    mahalanobis   distance to the nearest class mean under a shared, shrunk covariance (Lee et al. 2018;
+                  shrinkage by Ledoit and Wolf 2004, because D is near the number of clips)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import logsumexp
+from sklearn.covariance import LedoitWolf
+
+from core.inference import softmax
+
+Floats = NDArray[np.float64]
+NEIGHBOURS = 5  # a class has 32 to 40 training clips
+SCORES = ("msp", "max_logit", "energy", "knn", "mahalanobis")
+
+
+@dataclass(frozen=True)
+class Familiarity:
+    """What training looked like in the embedding: ``reference`` (M, D) of unit length, ``means`` (K, D), ``whiten`` (D, D)."""
+
+    reference: NDArray[np.float32]
+    means: NDArray[np.float32]
+    whiten: NDArray[np.float32]
+
+    @classmethod
+    def fit(cls, embeddings: NDArray[np.float32], targets: NDArray[np.int64]) -> Familiarity:
+        """From the embeddings (M, D) of the training clips, unaugmented, and their class indices (M,)."""
+        means = np.stack([embeddings[targets == k].mean(axis=0) for k in np.unique(targets)])
+        centred = embeddings - means[np.searchsorted(np.unique(targets), targets)]
+        precision = LedoitWolf(assume_centered=True).fit(centred.astype(np.float64)).precision_
+        values, vectors = np.linalg.eigh(precision)
+        whiten = vectors * np.sqrt(np.maximum(values, 0))
+        return cls(unit(embeddings), means.astype(np.float32), whiten.astype(np.float32))
+
+    def scores(self, logits: NDArray[np.float32], embeddings: NDArray[np.float32]) -> dict[str, Floats]:
+        """Every score of ``SCORES`` for logits (N, K) and embeddings (N, D), each (N,)."""
+        return {
+            "msp": 1 - softmax(logits).max(axis=1),
+            "max_logit": -logits.max(axis=1).astype(np.float64),
+            "energy": -np.asarray(logsumexp(logits.astype(np.float64), axis=1)),
+            "knn": self.knn(embeddings),
+            "mahalanobis": self.mahalanobis(embeddings),
+        }
+
+    def knn(self, embeddings: NDArray[np.float32]) -> Floats:
+        distance = 1 - unit(embeddings).astype(np.float64) @ self.reference.T  # (N, M)
+        k = min(NEIGHBOURS, len(self.reference))
+        return np.asarray(np.partition(distance, k - 1, axis=1)[:, k - 1])
+
+    def mahalanobis(self, embeddings: NDArray[np.float32]) -> Floats:
+        offset = (embeddings[:, None, :] - self.means[None]).astype(np.float64)  # (N, K, D)
+        return np.asarray(np.square(offset @ self.whiten).sum(axis=2).min(axis=1) ** 0.5)
+
+
+def unit(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows of length 1; a row of zeros stays."""
+    length = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    return np.asarray(embeddings / np.maximum(length, 1e-12), dtype=np.float32)
+
+
+def acceptance_threshold(scores: Floats, *, accepted: float = 0.95) -> float:
+    """The score that this share of out-of-fold in-distribution clips stays at or under."""
+    return float(np.quantile(scores, accepted, method="higher"))
