@@ -9,6 +9,7 @@ from urllib.parse import urljoin
 
 import numpy as np
 import pytest
+import scipy.signal
 import soundfile
 import soxr
 from playwright.sync_api import Browser, Download, Locator, Page, expect
@@ -17,26 +18,15 @@ from app import words
 from core.classifier import Classifier
 from core.config import Settings
 from core.records import Prediction
+from tests.browser.serving import ANSWER_MS, settle, upload
 
-ANSWER_MS = 30_000  # the first answer loads torch and the model
 RECORDED_S = 6.0  # more than one turn of the 5 s clip that the microphone repeats
 PNG = b"\x89PNG\r\n\x1a\n"
-
-
-def settle(page: Page) -> None:
-    """Wait until the script has run and the page shows it."""
-    expect(page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]')).to_be_visible(timeout=ANSWER_MS)
 
 
 def tab(page: Page, name: str) -> None:
     page.get_by_role("tab", name=name).click()
     settle(page)
-
-
-def upload(page: Page, name: str, data: bytes) -> None:
-    payload = {"name": name, "mimeType": "application/octet-stream", "buffer": data}
-    page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(payload)
-    expect(page.get_by_text(name).first).to_be_visible()
 
 
 def answered(page: Page) -> Locator:
@@ -120,15 +110,19 @@ def played_bytes(page: Page) -> bytes:
 
 
 def best_correlation(received: np.ndarray, rate_hz: int, heard: np.ndarray, heard_hz: int) -> float:
-    """Peak of the normalised cross-correlation of a second of the repeated clip with what was received."""
+    """Peak of the normalised cross-correlation of the loudest second of ``heard`` with what was received."""
     clip = soxr.resample(heard, heard_hz, rate_hz)
-    loudest = int(np.argmax(np.convolve(clip**2, np.ones(rate_hz), mode="valid")[::100])) * 100
-    piece = clip[loudest : loudest + rate_hz]
-    n = received.size + piece.size
-    cross = np.fft.irfft(np.fft.rfft(received, n) * np.conj(np.fft.rfft(piece, n)), n)[: received.size - piece.size]
-    energy = np.cumsum(np.concatenate([[0], received**2]))
-    local = np.sqrt(energy[piece.size :] - energy[: -piece.size])[: cross.size] * np.linalg.norm(piece)
-    return float(np.max(cross / np.maximum(local, 1e-9)))
+    start = int(np.argmax(energies(clip, rate_hz)))
+    piece = clip[start : start + rate_hz]
+    cross = scipy.signal.correlate(received, piece, mode="valid", method="fft")
+    scale = np.sqrt(energies(received, rate_hz) * (piece**2).sum())
+    return float(np.max(cross / np.maximum(scale, 1e-9)))
+
+
+def energies(samples: np.ndarray, length: int) -> np.ndarray:
+    """Σ x² over every stretch of ``length`` samples, (N − length + 1,)."""
+    total = np.concatenate([[0.0], np.cumsum(samples**2)])
+    return np.asarray(total[length:] - total[:-length])
 
 
 def test_a_denied_microphone_is_explained(browser: Browser, server: str) -> None:
