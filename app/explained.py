@@ -83,6 +83,7 @@ def _sound_figure(
             why.mel_hz,
             why.hop_s,
             start_s=why.start_s,
+            end_s=why.end_s,
             cam=why.stages[-1].cam if show_cam else None,
             windows=windows,
             class_names=class_names,

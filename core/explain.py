@@ -6,6 +6,7 @@ choice; earlier ones see finer detail and mean less. For long audio one analysis
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,8 @@ from core.audio import window_spans
 from core.classifier import Classifier
 from core.errors import EarshotError
 from core.inference import softmax
+
+MEL_COLUMNS = 2_000  # more than any screen shows
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class Explanation:
-    """One window of sound explained for ``label``.
+    """One window of a sound, ``start_s`` to ``end_s``, explained for ``label``. ``stages`` from the first to the last.
 
-    ``log_mel``: (F, T) in dB re full-scale power; column t is centred on ``start_s`` + t · ``hop_s``; row f on
-    ``mel_hz[f]``. ``stages`` from the first to the last.
+    ``log_mel`` shows the whole sound: (F, T) in dB re full-scale power; column t is centred on t · ``hop_s``, row f on
+    ``mel_hz[f]``. Long sounds are averaged over neighbouring frames to at most ``MEL_COLUMNS`` columns.
     """
 
     label: str
@@ -79,8 +82,8 @@ def explain(
     start, end = spans[window]
     waveform = torch.from_numpy(samples[start:end])[None].to(next(net.parameters()).device)
     with torch.no_grad():
-        log_mel = net.log_mel(waveform)
-        features = net.level_norm(log_mel)
+        features = net.front_end(waveform)
+    log_mel, hop_samples = _overview(classifier, samples)
     with torch.enable_grad():
         outputs = net.activations(features.requires_grad_())
         logits = net.head_of(outputs[net.stage_names[-1]]).logits[0]
@@ -91,14 +94,24 @@ def explain(
         probability=float(softmax(logits.detach().cpu().numpy(), manifest.temperature)[target]),
         start_s=start / audio.sample_rate_hz,
         end_s=end / audio.sample_rate_hz,
-        hop_s=manifest.features.hop_samples / audio.sample_rate_hz,
-        log_mel=log_mel[0, 0].cpu().numpy(),
+        hop_s=hop_samples / audio.sample_rate_hz,
+        log_mel=log_mel,
         mel_hz=net.log_mel.centres_hz(),
         stages=tuple(
             Stage(name, output[0].detach().cpu().numpy(), grad_cam(output[0], gradient[0]))
             for (name, output), gradient in zip(outputs.items(), gradients, strict=True)
         ),
     )
+
+
+@torch.no_grad()
+def _overview(classifier: Classifier, samples: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
+    """Log-mel of the whole sound (F, T ≤ ``MEL_COLUMNS``) and the samples from one column to the next."""
+    device = next(classifier.net.parameters()).device
+    log_mel = classifier.net.log_mel(torch.from_numpy(samples)[None].to(device))[0]  # (1, F, T)
+    every = math.ceil(log_mel.shape[2] / MEL_COLUMNS)
+    pooled = torch.nn.functional.avg_pool1d(log_mel, every, ceil_mode=True)[0]
+    return pooled.cpu().numpy(), every * classifier.manifest.features.hop_samples
 
 
 def grad_cam(output: Tensor, gradient: Tensor) -> NDArray[np.float32]:

@@ -1,0 +1,40 @@
+import io
+
+import matplotlib.image
+import numpy as np
+import pytest
+import soundfile
+
+from core.artifact import Artifact
+from core.classifier import Classifier
+from core.config import Limits
+from core.explain import explain
+from core.figures.picture import result_picture
+from core.figures.training import confusion_picture, spectrogram_picture
+
+
+@pytest.mark.parametrize("duration_s", [0.3, 2, 14])
+def test_the_result_is_one_png_of_1600_by_1200(untrained: Artifact, duration_s: float) -> None:
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(0).normal(0, 0.1, round(duration_s * 16_000))
+    soundfile.write(buffer, noise, 16_000, format="WAV")
+    classifier = Classifier(untrained, Limits())
+    prediction, wave = classifier.predict(buffer.getvalue()), classifier.decode(buffer.getvalue())
+    png = result_picture(prediction, wave, explain(classifier, wave.samples), top_k=3)
+    pixels = matplotlib.image.imread(io.BytesIO(png), format="png")
+    assert pixels.shape[:2] == (1200, 1600)
+    assert pixels[..., :3].std() > 0.1  # something is drawn
+
+
+def test_a_confusion_picture_counts_in_rgb() -> None:
+    picture = confusion_picture([(0, 0), (0, 1), (1, 1)], ("dog", "rain"))
+    assert picture.dtype == np.uint8
+    assert picture.ndim == 3
+    assert picture.shape[2] == 3
+
+
+def test_a_spectrogram_picture_shows_masks_as_they_are() -> None:
+    features = np.random.default_rng(0).normal(0, 1, (64, 100)).astype(np.float32)
+    masked = features.copy()
+    masked[:, 40:60] = 0
+    assert not np.array_equal(spectrogram_picture(features, "a"), spectrogram_picture(masked, "a"))
