@@ -1,0 +1,58 @@
+# `make` lists what there is. Every target sets up .venv first if it must; a second time that takes no time.
+
+PYTHON ?= python3
+BIN := .venv/bin
+RUNTIME := .venv/.runtime
+DEVELOPMENT := .venv/.development
+DATA ?= data/esc10
+FOLD ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup app test check train format clean
+
+help: ## List the targets
+	@echo "Usage: make TARGET"
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
+
+setup: $(RUNTIME) ## Create .venv with everything Earshot needs to run
+	@echo "Ready. Start the app with: make app"
+
+app: $(RUNTIME) ## Open Earshot in the browser
+	$(BIN)/streamlit run app/main.py
+
+test: $(DEVELOPMENT) ## Run the test suite
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(DEVELOPMENT) ## Check format, lint and types, then run the test suite: what CI runs
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(MAKE) test
+
+train: $(RUNTIME) ## Train one fold: make train DATA=… FOLD=1 ARGS="--epochs 160"
+	$(BIN)/python -m core train --data $(DATA) --fold $(FOLD) $(ARGS)
+
+format: $(DEVELOPMENT) ## Format the code and apply safe lint fixes
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## Remove .venv and caches; runs and data stay
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Expected Python 3.11 or newer, $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make setup PYTHON=python3.12"; exit 1; }
+	@echo "Creating .venv with $$($(PYTHON) --version)"
+	$(PYTHON) -m venv .venv
+
+$(RUNTIME): requirements.txt setup_torchaudio.py | .venv/bin/python
+	@echo "Installing the runtime; the first time this takes a minute or a few"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python setup_torchaudio.py
+	@touch $@
+
+$(DEVELOPMENT): requirements-dev.txt $(RUNTIME)
+	@echo "Installing the development tools"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
