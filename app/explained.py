@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 TIMELINE_CLASSES = 4  # lines that can still be told apart
 CHANNELS_SHOWN = 8
 CHANNELS_AT_MOST = 16
+CHART = "classify_heard"
 OWN_ANSWER = ""  # the choice "whatever this stretch answers"
 
 
@@ -34,25 +36,27 @@ def heard(backend: Backend, sound: Sound, prediction: Prediction, wave: Waveform
     """Waveform, mel spectrogram and where the network looked; for long audio the answer over time."""
     st.subheader("What it heard, and where it looked", anchor=False)
     with errors_shown():
-        window = _choose_window(sound, prediction, backend.manifest.class_names)
+        chosen = state.WINDOW.of(sound.digest)
+        window = _choose_window(chosen, prediction, backend.manifest.class_names)
         label, show_cam = _choose_class(sound, backend.manifest.class_names)
         with st.spinner("Looking where it looked…"):
             why = services.explanation(backend, sound, label=label, window=window)
-        _sound_figure(prediction, wave, why, backend.manifest.class_names, show_cam=show_cam)
+        _sound_figure(chosen, prediction, wave, why, backend.manifest.class_names, show_cam=show_cam)
         feature_maps(sound, why)
 
 
-def _choose_window(sound: Sound, prediction: Prediction, class_names: Sequence[str]) -> int:
+def _choose_window(chosen: state.Key[int], prediction: Prediction, class_names: Sequence[str]) -> int:
     windows = prediction.windows
     if len(windows) == 1:
         return 0
+    chosen.start_with(clearest_window(prediction, class_names))
     return int(
         st.select_slider(
             "Stretch to explain",
             range(len(windows)),
-            value=clearest_window(prediction, class_names),
             format_func=lambda index: f"{windows[index].start_s:g}–{words.seconds(windows[index].end_s)}",
-            key=state.WINDOW.of(sound.digest).name,
+            key=chosen.name,
+            help="Or click a point of the probability lines below.",
         )
     )
 
@@ -71,7 +75,13 @@ def _choose_class(sound: Sound, class_names: Sequence[str]) -> tuple[str | None,
 
 
 def _sound_figure(
-    prediction: Prediction, wave: Waveform, why: Explanation, class_names: Sequence[str], *, show_cam: bool
+    chosen: state.Key[int],
+    prediction: Prediction,
+    wave: Waveform,
+    why: Explanation,
+    class_names: Sequence[str],
+    *,
+    show_cam: bool,
 ) -> None:
     from core.figures.audio import sound_figure
 
@@ -89,16 +99,30 @@ def _sound_figure(
             class_names=class_names,
             shown_classes=tuple(prediction.probabilities)[:TIMELINE_CLASSES],
         ),
-        key="classify_heard",
-        alt=f"Waveform and mel spectrogram of {why.start_s:g} to {why.end_s:g} s on one time axis.",
+        key=CHART,
+        on_select=partial(_follow_click, chosen) if windows else "ignore",
+        selection_mode="points",
+        alt=f"Waveform and mel spectrogram on one time axis; {why.start_s:g} to {why.end_s:g} s are explained.",
     )
-    if windows:
-        st.caption("The lines are the probability of each class over time, one point for every stretch of the sound.")
-    if show_cam:
-        looked = f"What is outlined spoke most for {words.plain(why.label).lower()} ({words.percent(why.probability)})"
-        nothing = f"Nothing in this stretch spoke for {words.plain(why.label).lower()}"
-        st.caption(f"{looked if why.stages[-1].cam.any() else nothing}, by Grad-CAM at the last stage of the network.")
-    st.caption("Brighter is louder at that pitch and moment; low pitches are at the bottom.")
+    st.caption(" ".join(_how_to_read(why, show_cam=show_cam, timeline=bool(windows))))
+
+
+def _follow_click(chosen: state.Key[int]) -> None:
+    """A click on the timeline chooses the stretch: its points are the windows."""
+    points = st.session_state[CHART]["selection"]["points"]
+    if points:
+        chosen.set(points[0]["point_index"])
+
+
+def _how_to_read(why: Explanation, *, show_cam: bool, timeline: bool) -> Iterator[str]:
+    yield "Colour gives the level of each pitch at each moment, low pitches at the bottom; drag over it to zoom in."
+    label = words.plain(why.label).lower()
+    if show_cam and why.stages[-1].cam.any():
+        yield f"Outlined, from amber to magenta, is what spoke more and more for {label} (Grad-CAM at the last stage)."
+    elif show_cam:
+        yield f"Nothing in this stretch spoke for {label} (Grad-CAM at the last stage), so nothing is outlined."
+    if timeline:
+        yield "The lines are the probability of each class, one point for every stretch; the explained one is shaded."
 
 
 @st.fragment

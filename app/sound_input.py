@@ -94,7 +94,8 @@ def _offer_download() -> None:
     target = services.settings().data_dir
     st.markdown(
         f"There is no dataset at `{target}` yet. ESC-10 has 400 clips of ten classes ({words.megabytes(ESC10_BYTES)}, "
-        "[CC BY](https://creativecommons.org/licenses/by/3.0/), K. J. Piczak 2015). The download is checked against known checksums."
+        "[CC BY](https://creativecommons.org/licenses/by/3.0/), K. J. Piczak 2015). "
+        "The download is checked against known checksums."
     )
     if st.button("Download ESC-10", icon=":material/download:", key=state.DOWNLOAD.name):
         bar = st.progress(0.0, text="Connecting…")

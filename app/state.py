@@ -25,6 +25,13 @@ class Key(Generic[T]):
         value: T = st.session_state.get(self.name, self.default)
         return value
 
+    def start_with(self, value: T) -> None:
+        """Hold ``value`` unless someone chose already. For widgets that code may set later: they take no default."""
+        st.session_state.setdefault(self.name, value)
+
+    def set(self, value: T) -> None:
+        st.session_state[self.name] = value
+
     def of(self, digest: str) -> Key[T]:
         """The same choice, for one sound only."""
         return Key(f"{self.name}_{digest[:12]}", self.default)
