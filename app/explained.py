@@ -54,7 +54,7 @@ def _choose_window(chosen: state.Key[int], prediction: Prediction, class_names: 
         st.select_slider(
             "Stretch to explain",
             range(len(windows)),
-            format_func=lambda index: f"{windows[index].start_s:g}–{words.seconds(windows[index].end_s)}",
+            format_func=lambda index: words.span(windows[index].start_s, windows[index].end_s),
             key=chosen.name,
             help="Or click a point of the probability lines below.",
         )
@@ -104,7 +104,7 @@ def _sound_figure(
         selection_mode="points",
         alt=f"Waveform and mel spectrogram on one time axis; {why.start_s:g} to {why.end_s:g} s are explained.",
     )
-    st.caption(" ".join(_how_to_read(why, show_cam=show_cam, timeline=bool(windows))))
+    st.caption(" ".join(_how_to_read(why, show_cam=show_cam, windows=len(windows))))
 
 
 def _follow_click(chosen: state.Key[int]) -> None:
@@ -114,15 +114,18 @@ def _follow_click(chosen: state.Key[int]) -> None:
         chosen.set(points[0]["point_index"])
 
 
-def _how_to_read(why: Explanation, *, show_cam: bool, timeline: bool) -> Iterator[str]:
-    yield "Colour gives the level of each pitch at each moment, low pitches at the bottom; drag over it to zoom in."
+def _how_to_read(why: Explanation, *, show_cam: bool, windows: int) -> Iterator[str]:
+    yield "Colour gives the level of each pitch at each moment, low pitches at the bottom; the tools above it zoom."
     label = words.plain(why.label).lower()
     if show_cam and why.stages[-1].cam.any():
         yield f"Outlined, from amber to magenta, is what spoke more and more for {label} (Grad-CAM at the last stage)."
     elif show_cam:
         yield f"Nothing in this stretch spoke for {label} (Grad-CAM at the last stage), so nothing is outlined."
-    if timeline:
-        yield "The lines are the probability of each class, one point for every stretch; the explained one is shaded."
+    if windows > 1:
+        yield (
+            f"The lines are the probability of each class, one point for each of {windows} stretches; the explained "
+            "one is shaded. The answer is from the mean over all of them."
+        )
 
 
 @st.fragment

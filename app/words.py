@@ -60,11 +60,27 @@ def entropy_in_words(prediction: Prediction) -> str:
 
 
 def seconds(value: float) -> str:
-    """``4.98 s``, and ``1:05 min`` from a minute on."""
+    """``4.98 s``; from a minute on ``1:05 min`` or ``10 min``."""
     if value < 60:
         return f"{value:.2f}".rstrip("0").rstrip(".") + f"{SPACE}s"
     minutes, rest = divmod(round(value), 60)
-    return f"{minutes}:{rest:02d}{SPACE}min"
+    return f"{minutes}:{rest:02d}{SPACE}min" if rest else f"{minutes}{SPACE}min"
+
+
+def span(start_s: float, end_s: float) -> str:
+    """``2.5–7.5 s``, and ``0:57.5–1:02.5 min`` where it ends past a minute."""
+    if end_s < 60:
+        return f"{_tenths(start_s)}–{_tenths(end_s)}{SPACE}s"
+    return f"{_clock(start_s)}–{_clock(end_s)}{SPACE}min"
+
+
+def _clock(value_s: float) -> str:
+    minutes, rest = divmod(round(value_s, 1), 60)
+    return f"{minutes:.0f}:{_tenths(rest):0>{4 if rest % 1 else 2}}"
+
+
+def _tenths(value: float) -> str:
+    return f"{value:.1f}".removesuffix(".0")
 
 
 def milliseconds(value: float) -> str:

@@ -15,6 +15,7 @@ import soxr
 from playwright.sync_api import Browser, Download, Locator, Page, expect
 
 from app import words
+from core.audio import write_wav
 from core.classifier import Classifier
 from core.config import Settings
 from core.records import Prediction
@@ -123,6 +124,15 @@ def energies(samples: np.ndarray, length: int) -> np.ndarray:
     """Σ x² over every stretch of ``length`` samples, (N − length + 1,)."""
     total = np.concatenate([[0.0], np.cumsum(samples**2)])
     return np.asarray(total[length:] - total[:-length])
+
+
+def test_a_click_on_the_timeline_chooses_the_stretch(page: Page) -> None:
+    page.set_viewport_size({"width": 1280, "height": 2000})
+    upload(page, "long.wav", write_wav(np.random.default_rng(0).normal(0, 0.1, 30 * 16_000), 16_000))
+    answered(page)
+    page.get_by_test_id("stPlotlyChart").nth(1).locator(".point").nth(3).click(force=True)
+    expect(page.get_by_test_id("stSliderThumbValue")).to_have_text(words.span(7.5, 12.5))
+    settle(page)
 
 
 def test_a_denied_microphone_is_explained(browser: Browser, server: str) -> None:

@@ -134,7 +134,7 @@ def test_long_audio_gets_a_timeline_and_a_choice_of_stretch(open_app: OpenApp) -
     assert not page.exception
     slider = page.select_slider(key=state.WINDOW.of(Sound.of("long.wav", data).digest).name)
     assert len(slider.options) == 7  # 5 s windows every 2.5 s over 20 s
-    assert "one point for every stretch" in texts(page)
+    assert "one point for each of 7 stretches" in texts(page)
     slider.set_value(6).run()
     assert not page.exception
     assert not page.error

@@ -49,7 +49,7 @@ def test_an_even_choice_is_counted_in_classes() -> None:
     assert "among 3.0 of the 3 classes" in words.entropy_in_words(prediction(1 / 3, 1 / 3, 1 / 3))
 
 
-@pytest.mark.parametrize(("value", "expected"), [(5, "5 s"), (4.984, "4.98 s"), (60, "1:00 min"), (125.6, "2:06 min")])
+@pytest.mark.parametrize(("value", "expected"), [(5, "5 s"), (4.984, "4.98 s"), (600, "10 min"), (125.6, "2:06 min")])
 def test_durations(value: float, expected: str) -> None:
     assert words.seconds(value) == expected.replace(" ", SPACE)
 
@@ -57,3 +57,11 @@ def test_durations(value: float, expected: str) -> None:
 @pytest.mark.parametrize(("value", "expected"), [(83.6, "84 ms"), (1234, "1.2 s")])
 def test_latencies(value: float, expected: str) -> None:
     assert words.milliseconds(value) == expected.replace(" ", SPACE)
+
+
+@pytest.mark.parametrize(
+    ("start_s", "end_s", "expected"),
+    [(0, 5, "0–5 s"), (2.5, 7.5, "2.5–7.5 s"), (55.012, 60.012, "0:55–1:00 min"), (57.5, 62.5, "0:57.5–1:02.5 min")],
+)
+def test_stretches(start_s: float, end_s: float, expected: str) -> None:
+    assert words.span(start_s, end_s) == expected.replace(" ", SPACE)
