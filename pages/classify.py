@@ -24,9 +24,9 @@ with components.errors_shown():
         components.empty_state("Upload a file, record something or pick a sample clip: the answer appears here.")
         st.stop()
 
-    with st.spinner("Listening…", show_time=True):
+    wave = services.waveform(backend, sound)
+    with st.spinner(f"Listening to {words.seconds(wave.duration_s)} of sound…", show_time=True):
         prediction = services.classify(backend, sound)
-        wave = services.waveform(backend, sound)
 
     picture = partial(services.picture, backend, sound, clearest_window(prediction, names))
     answer, bars = st.columns([5, 7], border=True)
