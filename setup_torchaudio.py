@@ -2,8 +2,8 @@
 
 The torchaudio wheel on PyPI is a CUDA build for Linux x86-64. With a CPU-only torch its compiled extension cannot be
 loaded and ``import torchaudio`` stops at ``libc10_cuda.so``. torchaudio itself goes on without the extension where the
-file is missing, and Earshot uses only what it writes in Python; so the files are renamed. A CUDA torch, a torchaudio that
-imports, and other platforms are left alone.
+file is missing, and Earshot uses only what it writes in Python; so the files are renamed. A CUDA torch, a torchaudio
+that imports, and other platforms are left alone.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         restore(folder)
         print(f"torchaudio does not import, and its compiled extension is not why: {problem}")
         return 1
-    print(f"torchaudio: a CUDA build beside a CPU-only torch; set aside {', '.join(moved)}. Its Python code works without.")
+    print(f"torchaudio: a CUDA build beside a CPU-only torch; set aside {', '.join(moved)}. The rest works without.")
     return 0
 
 

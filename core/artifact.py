@@ -154,7 +154,7 @@ def _read_manifest(folder: Path) -> Manifest:
         first = exc.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise ArtifactError(
-            f"{folder / MANIFEST}: {place}: {first['msg']}. It was written by another version of Earshot; train it anew.",
+            f"{folder / MANIFEST}: {place}: {first['msg']}. Another version of Earshot wrote it; train it anew.",
             code="unreadable",
         ) from exc
     except ValueError as exc:

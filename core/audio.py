@@ -78,10 +78,12 @@ def write_wav(samples: NDArray[np.float32], sample_rate_hz: int) -> bytes:
 def _accept(data: bytes, limits: Limits) -> str:
     """What can be said from the bytes alone: size, kind, and a wav header's rate and channels."""
     if not data:
-        raise AudioError("Expected a sound file, got an empty one (0 bytes). Record or export it again.", code="empty_file")
+        raise AudioError(
+            "Expected a sound file, got an empty one (0 bytes). Record or export it again.", code="empty_file"
+        )
     if len(data) > limits.max_bytes:
         raise LimitError(
-            f"Expected at most {limits.max_bytes:,} bytes, got {len(data):,}. Cut the sound or compress it (flac, ogg).",
+            f"Expected at most {limits.max_bytes:,} bytes, got {len(data):,}. Cut it or compress it (flac, ogg).",
             code="too_many_bytes",
         )
     container = sniff(data)
@@ -109,13 +111,13 @@ def _appearance(data: bytes) -> str:
 def _check_header(header: Header, limits: Limits) -> None:
     if not 1 <= header.channels <= limits.max_channels:
         raise LimitError(
-            f"Expected 1 to {limits.max_channels} channels, the header says {header.channels}. Mix it down and try again.",
+            f"Expected 1 to {limits.max_channels} channels, the header says {header.channels}. Mix it down first.",
             code="too_many_channels",
         )
     if not limits.min_sample_rate_hz <= header.sample_rate_hz <= limits.max_sample_rate_hz:
         raise AudioError(
-            f"Expected a sample rate from {limits.min_sample_rate_hz:,} to {limits.max_sample_rate_hz:,} Hz, the header "
-            f"says {header.sample_rate_hz:,} Hz. Export it again at a usual rate, such as 44,100 Hz.",
+            f"Expected a sample rate from {limits.min_sample_rate_hz:,} to {limits.max_sample_rate_hz:,} Hz, "
+            f"the header says {header.sample_rate_hz:,} Hz. Export it again at a usual rate, such as 44,100 Hz.",
             code="bad_sample_rate",
         )
     if header.frames is not None:

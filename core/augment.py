@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from core.config import AugmentConfig, AudioConfig, FeatureConfig
+from core.config import AudioConfig, AugmentConfig, FeatureConfig
 
 FRAME = 2048  # samples of one level measurement for mixing
 SILENCE_DB = -120.0
@@ -53,7 +53,15 @@ class Draw:
     frequency_masks: Tensor  # (B, M, 2) start and width, as fractions of F
 
 
-def draw(rows: Tensor, bank: Bank, config: AugmentConfig, audio: AudioConfig, features: FeatureConfig, *, rng: torch.Generator) -> Draw:
+def draw(
+    rows: Tensor,
+    bank: Bank,
+    config: AugmentConfig,
+    audio: AudioConfig,
+    features: FeatureConfig,
+    *,
+    rng: torch.Generator,
+) -> Draw:
     """Choose partners and parameters for the clips ``rows`` (B,) of ``bank``. ``rng`` is a CPU generator."""
     batch = rows.numel()
     clips = torch.stack([rows, _partners(rows, bank.targets, rng)])

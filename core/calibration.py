@@ -27,8 +27,8 @@ def negative_log_likelihood(probabilities: Floats, targets: NDArray[np.int64]) -
 def fit_temperature(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> float:
     """T > 0 that minimises the negative log-likelihood of softmax(logits / T) (Guo et al. 2017).
 
-    ``logits`` (N, K), ``targets`` (N,) class indices. The likelihood has one optimum in T, so a bounded line search over
-    ln T finds it. Raises ``ValueError`` when there is nothing to fit on.
+    ``logits`` (N, K), ``targets`` (N,) class indices. The likelihood has one optimum in T, so a bounded line search
+    over ln T finds it. Raises ``ValueError`` when there is nothing to fit on.
     """
     if len(targets) == 0:
         raise ValueError("Expected at least one record to fit a temperature on, got none.")

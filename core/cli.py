@@ -46,7 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def classify(
     files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Sound files in any common format.")],
     as_json: Annotated[bool, typer.Option("--json", help="JSON Lines: one object a file, in the order given.")] = False,
-    top_k: Annotated[int | None, typer.Option("--top-k", min=1, help="Classes to list; all with --json, else 3.")] = None,
+    top_k: Annotated[
+        int | None, typer.Option("--top-k", min=1, help="Classes to list; all with --json, else 3.")
+    ] = None,
     artifact: ArtifactOption = None,
 ) -> None:
     """Classify sound files. A bad file never stops the others; the exit status is 1 if any failed."""
@@ -84,12 +86,14 @@ def _read(file: Path, max_bytes: int) -> bytes:
         size = file.stat().st_size
         if size > max_bytes:
             raise LimitError(
-                f"Expected at most {max_bytes:,} bytes, {file.name} has {size:,}. Cut the sound or set EARSHOT_MAX_BYTES.",
+                f"Expected at most {max_bytes:,} bytes, {file.name} has {size:,}. Cut it or set EARSHOT_MAX_BYTES.",
                 code="too_many_bytes",
             )
         return file.read_bytes()
     except OSError as exc:
-        raise AudioError(f"Expected a readable file, got {exc.strerror}. Check the path.", code="unreadable_file") from exc
+        raise AudioError(
+            f"Expected a readable file, got {exc.strerror}. Check the path.", code="unreadable_file"
+        ) from exc
 
 
 def _in_words(answer: dict[str, Any]) -> str:
@@ -108,7 +112,9 @@ def train(
     seed: Annotated[int, typer.Option(min=0)] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder of run folders; EARSHOT_RUNS_DIR otherwise.")] = None,
     run_id: Annotated[str | None, typer.Option(help="Name of the run folder; made from the time otherwise.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on with this interrupted run folder, as it was asked.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with this interrupted run folder, as it was asked.")
+    ] = None,
     changes: SetOption = None,
 ) -> None:
     """Train one model; its run folder holds records, metrics, TensorBoard events and an artifact."""
@@ -175,7 +181,9 @@ def _fold(text: str, folds: Sequence[int]) -> int | None:
     if text == "all":
         return None
     if not text.isdigit() or int(text) not in folds:
-        raise RunError(f"Expected one of the folds {', '.join(map(str, folds))} or 'all', got {text!r}.", code="no_such_fold")
+        raise RunError(
+            f"Expected one of the folds {', '.join(map(str, folds))} or 'all', got {text!r}.", code="no_such_fold"
+        )
     return int(text)
 
 
@@ -189,13 +197,17 @@ def _configured(changes: Sequence[str], **given: Any) -> TrainConfig:
         for part in path:
             place = place.get(part) if isinstance(place, dict) else None
         if not sign or not isinstance(place, dict) or last not in place:
-            raise RunError(f"Expected --set NAME=VALUE with the name of a training setting, got {change!r}.", code="bad_setting")
+            raise RunError(
+                f"Expected --set NAME=VALUE with the name of a training setting, got {change!r}.", code="bad_setting"
+            )
         place[last] = _value(text)
     try:
         return TrainConfig.model_validate(values)
     except ValidationError as exc:
         first = exc.errors()[0]
-        raise RunError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}, got {first['input']!r}.", code="bad_setting") from exc
+        raise RunError(
+            f"{'.'.join(map(str, first['loc']))}: {first['msg']}, got {first['input']!r}.", code="bad_setting"
+        ) from exc
 
 
 def _value(text: str) -> Any:

@@ -88,7 +88,7 @@ def _mpeg_audio(head: bytes) -> str | None:
 
 
 def read_wav_header(data: bytes) -> Header | None:
-    """The ``fmt`` and ``data`` chunks of a RIFF file, read without trusting any size. ``None`` where there is no ``fmt``."""
+    """The ``fmt`` and ``data`` chunks of a RIFF file, read without trusting any size. ``None`` without ``fmt``."""
     order = ">" if data[:4] == b"RIFX" else "<"
     position, header = 12, None
     while position + 8 <= len(data):
@@ -147,7 +147,7 @@ class AvReader:
     """FFmpeg's libraries through PyAV. Raises ``av.error.FFmpegError`` for what they do not read."""
 
     def __init__(self, data: bytes, container: str) -> None:
-        self._container = av.open(io.BytesIO(data), format=DEMUXERS[container], metadata_errors="replace")
+        self._container = av.open(io.BytesIO(data), "r", format=DEMUXERS[container], metadata_errors="replace")
         try:
             self.header = self._read_header(container)
         except BaseException:
@@ -158,7 +158,8 @@ class AvReader:
     def _read_header(self, container: str) -> Header:
         if not self._container.streams.audio:
             raise AudioError(
-                f"Expected a sound track, the {container} file has none. Choose a file with sound.", code="no_audio_stream"
+                f"Expected a sound track, the {container} file has none. Choose a file with sound.",
+                code="no_audio_stream",
             )
         self._stream = self._container.streams.audio[0]
         context = self._stream.codec_context
@@ -206,7 +207,7 @@ def open_sound(data: bytes, container: str) -> Reader:
         return AvReader(data, container)
     except (av.error.FFmpegError, ValueError, UnicodeDecodeError) as exc:
         raise AudioError(
-            f"Expected a readable {container} file, got one that starts like it and cannot be decoded ({_reason(exc)}). "
+            f"Expected a readable {container} file, got one that only starts like it ({_reason(exc)}). "
             "It may be damaged or incomplete: export or record it again.",
             code="corrupt",
         ) from exc

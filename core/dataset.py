@@ -23,7 +23,7 @@ SHOWN = 5  # names listed in an error before "…"
 
 @dataclass(frozen=True)
 class Clip:
-    """One labelled recording. ``target`` is the class index, 0 … K − 1; ``source_group`` the recording it was cut from."""
+    """One labelled recording. ``target``: class index, 0 … K − 1; ``source_group``: the recording it was cut from."""
 
     filename: str
     path: Path
@@ -126,7 +126,7 @@ def _check_values(table: pd.DataFrame) -> None:
         raise DatasetError("Expected at least 2 classes, found 1. There is nothing to tell apart.", code="one_class")
     if classes.min() < 2:
         raise DatasetError(
-            f"Expected at least 2 clips a class, target {classes.idxmin()} has {classes.min()}. Add clips or leave it out.",
+            f"Expected at least 2 clips a class, target {classes.idxmin()} has {classes.min()}. Add clips or drop it.",
             code="too_few_clips",
         )
     crossing = table.groupby("src_file")["fold"].nunique().loc[lambda count: count > 1]

@@ -43,7 +43,9 @@ DESCRIPTORS = (
     Descriptor("zero_crossing_rate", "0–1", "share of neighbouring samples of opposite sign"),
     Descriptor("active_fraction", "0–1", "share of frames within 60 dB of the loudest"),
     *(
-        Descriptor(f"mel_band_{band}_db", "dB", f"mean power in the {band}. of {MEL_BANDS} equal mel bands, low to high")
+        Descriptor(
+            f"mel_band_{band}_db", "dB", f"mean power in the {band}. of {MEL_BANDS} equal mel bands, low to high"
+        )
         for band in range(1, MEL_BANDS + 1)
     ),
 )

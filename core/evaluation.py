@@ -24,7 +24,7 @@ CLIP_COLUMNS = ("clip_id", "fold", "source_group", "label", "seed", "logits", "e
 def evaluate(
     net: AudioResNet, clips: Sequence[Clip], waves: Sequence[Waveform], audio: AudioConfig, *, seed: int
 ) -> pd.DataFrame:
-    """One row a clip: ``CLIP_COLUMNS``, then every acoustic descriptor. ``net`` is in eval mode and never saw the clips."""
+    """One row a clip: ``CLIP_COLUMNS``, then every descriptor. ``net`` is in eval mode and never saw the clips."""
     rows = [_record(net, clip, wave, audio, seed) for clip, wave in zip(clips, waves, strict=True)]
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(CLIP_COLUMNS))
 

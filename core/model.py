@@ -62,11 +62,13 @@ class AudioResNet(nn.Module):
         self.stages = nn.ModuleDict({"stem": _stem(model.stem_channels)})
         channels = model.stem_channels
         for index, width in enumerate(model.stage_channels, start=1):
-            self.stages[f"stage{index}"] = _stage(channels, width, model.blocks_per_stage, stride=1 if index == 1 else 2)
+            self.stages[f"stage{index}"] = _stage(
+                channels, width, model.blocks_per_stage, stride=1 if index == 1 else 2
+            )
             channels = width
         self.dropout = nn.Dropout(model.dropout)
         self.head = nn.Linear(channels, n_classes)
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @property
     def stage_names(self) -> tuple[str, ...]:

@@ -49,9 +49,10 @@ class WindowPrediction(Frozen):
 class Prediction(Frozen):
     """One answer for one sound.
 
-    ``probabilities`` maps every class to [0, 1], most probable first, and sums to 1. For sounds of several
-    windows ``logits`` and ``embedding`` are means over them, and ``probabilities`` belong to those mean logits. ``entropy`` is in nats; ``margin`` is the first probability less the
-    second. ``logits`` and ``embedding`` follow the artifact's class order and embedding axis.
+    ``probabilities`` maps every class to [0, 1], most probable first, and sums to 1. For sounds of several windows
+    ``logits`` and ``embedding`` are means over them, and ``probabilities`` belong to those mean logits. ``entropy`` is
+    in nats; ``margin`` is the first probability less the second. These follow the artifact's class
+    order and embedding axis.
     """
 
     clip_id: str  # sha256 of the bytes, first 16 hex digits

@@ -114,9 +114,7 @@ CONDITIONS: Mapping[str, Degradation] = {
 }
 
 
-def degraded(
-    name: str, sounds: Sequence[Samples], sample_rate_hz: int, *, seed: int = 0
-) -> list[Samples]:
+def degraded(name: str, sounds: Sequence[Samples], sample_rate_hz: int, *, seed: int = 0) -> list[Samples]:
     """Every sound under the condition ``name``; sound i sees the same random numbers whatever the others are."""
     degrade = CONDITIONS[name]
     return [degrade(sound, sample_rate_hz, np.random.default_rng([seed, i])) for i, sound in enumerate(sounds)]

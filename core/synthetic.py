@@ -17,7 +17,9 @@ def tone(rate: int, seconds: float, rng: np.random.Generator) -> Samples:
     """A steady tone, 100 Hz to 8 kHz, with up to four harmonics."""
     hz = _log_uniform(rng, 100, 8_000)
     time_s = _time(rate, seconds)
-    partials = [np.sin(2 * np.pi * hz * k * time_s) / k for k in range(1, int(rng.integers(1, 5)) + 1) if hz * k < rate / 2]
+    partials = [
+        np.sin(2 * np.pi * hz * k * time_s) / k for k in range(1, int(rng.integers(1, 5)) + 1) if hz * k < rate / 2
+    ]
     return _scaled(np.sum(partials, axis=0))
 
 
@@ -50,7 +52,7 @@ def silence(rate: int, seconds: float, rng: np.random.Generator) -> Samples:
 
 
 def speech_like(rate: int, seconds: float, rng: np.random.Generator) -> Samples:
-    """A pulse train of wandering pitch through changing vowel formants, in syllables: the rhythm and spectrum of speech."""
+    """A pulse train of wandering pitch through vowel formants, in syllables: the rhythm and spectrum of speech."""
     time_s = _time(rate, seconds)
     pitch = rng.uniform(90, 240) * 2 ** (0.15 * np.sin(2 * np.pi * rng.uniform(0.4, 1.2) * time_s + rng.uniform(0, 6)))
     source = scipy.signal.sawtooth(2 * np.pi * np.cumsum(pitch) / rate) + 0.05 * rng.standard_normal(time_s.size)

@@ -1,11 +1,11 @@
 """Is it any of the classes at all? Scores from logits and from the distance to training embeddings; higher is stranger.
 
-    msp           1 − max softmax probability        (Hendrycks and Gimpel 2017), the baseline
-    max_logit     − max logit                        (Hendrycks et al. 2022)
-    energy        − ln Σ exp(logit)                  (Liu et al. 2020)
-    knn           cosine distance to the k-th nearest training embedding (Sun et al. 2022)
-    mahalanobis   distance to the nearest class mean under a shared, shrunk covariance (Lee et al. 2018;
-                  shrinkage by Ledoit and Wolf 2004, because D is near the number of clips)
+msp           1 − max softmax probability        (Hendrycks and Gimpel 2017), the baseline
+max_logit     − max logit                        (Hendrycks et al. 2022)
+energy        − ln Σ exp(logit)                  (Liu et al. 2020)
+knn           cosine distance to the k-th nearest training embedding (Sun et al. 2022)
+mahalanobis   distance to the nearest class mean under a shared, shrunk covariance (Lee et al. 2018;
+              shrinkage by Ledoit and Wolf 2004, because D is near the number of clips)
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SCORES = ("msp", "max_logit", "energy", "knn", "mahalanobis")
 
 @dataclass(frozen=True)
 class Familiarity:
-    """What training looked like in the embedding: ``reference`` (M, D) of unit length, ``means`` (K, D), ``whiten`` (D, D)."""
+    """Training in the embedding: ``reference`` (M, D), rows of unit length; ``means`` (K, D); ``whiten`` (D, D)."""
 
     reference: NDArray[np.float32]
     means: NDArray[np.float32]

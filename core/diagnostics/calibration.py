@@ -23,7 +23,7 @@ RELIABILITY_COLUMNS = ("bin", "low", "high", "n", "confidence", "accuracy", "acc
 
 @dataclass(frozen=True)
 class CalibrationScores:
-    """``ece`` and ``mce`` in [0, 1]; ``brier`` in [0, 2]; ``nll`` in nats; the floors are what chance alone gives at n."""
+    """``ece``, ``mce`` in [0, 1]; ``brier`` in [0, 2]; ``nll`` in nats; the floors are what chance alone gives at n."""
 
     n: int
     bins: int

@@ -1,6 +1,6 @@
 """What was heard and why, for exploring: waveform, mel spectrogram, Grad-CAM, timeline, confidence, feature maps.
 
-Colours are left to the theme of the page, except for the Grad-CAM outline, which has to stand out from any colour scale.
+Colours are left to the page's theme, except for the Grad-CAM outline, which has to stand out from any colour scale.
 """
 
 from __future__ import annotations
@@ -198,8 +198,10 @@ def confidence_figure(probabilities: Mapping[str, float], *, top_k: int) -> go.F
 
 
 def feature_map_figure(stage: Stage, *, channels: Sequence[int], span_s: tuple[float, float]) -> go.Figure:
-    """The mean over all channels, then each of ``channels``. All single channels share one colour range; the mean, which
-    is weaker, has its own."""
+    """The mean over all channels, then each of ``channels``.
+
+    Single channels share one colour range; the mean, which is weaker, has its own.
+    """
     maps = [(f"mean of {len(stage.maps)} channels", stage.mean_map, "coloraxis")]
     maps += [(f"channel {c} · mean {stage.strength[c]:.2f}", stage.maps[c], "coloraxis2") for c in channels]
     rows = math.ceil(len(maps) / MAPS_A_ROW)

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from core import __version__
 from core.audio import Waveform
@@ -31,9 +32,9 @@ def result_picture(
 ) -> bytes:
     """PNG of 1600 × 1200 pixels: answer, confidence, waveform, mel with Grad-CAM, the mean map of every stage."""
     colour, text = (*(palette or ()), *PALETTE)[0], PALETTE[1]
-    figure = Figure(figsize=SIZE_INCHES, dpi=DPI, layout="constrained", facecolor="white")
-    figure.get_layout_engine().set(rect=(0.01, 0.05, 0.98, 0.86), h_pad=0.05, w_pad=0.05)  # type: ignore[union-attr]
-    top, middle, bottom = figure.subfigures(3, 1, height_ratios=[1, 1.9, 1.1])
+    layout = ConstrainedLayoutEngine(rect=(0.01, 0.05, 0.98, 0.86), h_pad=0.05, w_pad=0.05)
+    figure = Figure(figsize=SIZE_INCHES, dpi=DPI, layout=layout, facecolor="white")
+    top, middle, bottom = np.ravel(figure.subfigures(3, 1, height_ratios=[1, 1.9, 1.1]))
     left, right = top.subplots(1, 2)
     _draw_waveform(left, wave, colour)
     _draw_confidence(right, prediction, top_k, colour)
@@ -114,8 +115,8 @@ def _subtitle(prediction: Prediction) -> str:
     others = ", ".join(warning.code.replace("_", " ") for warning in prediction.quality)
     note = f" · recording: {others}" if others else ""
     return (
-        f"{prediction.confidence:.1%} confident · margin {prediction.margin:.1%} · entropy {prediction.entropy:.2f} nats · "
-        f"{prediction.duration_s:.2f} s{note}"
+        f"{prediction.confidence:.1%} confident · margin {prediction.margin:.1%} · "
+        f"entropy {prediction.entropy:.2f} nats · {prediction.duration_s:.2f} s{note}"
     )
 
 
@@ -128,4 +129,3 @@ def _footer(prediction: Prediction) -> str:
 
 def _capital(name: str) -> str:
     return name.replace("_", " ").capitalize()
-

@@ -44,7 +44,7 @@ class CrossvalConfig(Frozen):
 
 
 def cross_validate(config: CrossvalConfig, dataset: Dataset, folder: RunFolder) -> None:
-    """Train what is missing, then aggregate: ``oof.parquet``, ``metrics.json``, ``artifact/`` of the model on all folds.
+    """Train what is missing, then write ``oof.parquet``, ``metrics.json`` and ``artifact/``, the model on all folds.
 
     Raises ``RunError`` when ``folder`` holds something else.
     """

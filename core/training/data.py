@@ -1,4 +1,4 @@
-"""Clips for training: decoded once, held in memory, handed out as rows so that augmentation can work on whole batches."""
+"""Clips for training: decoded once, held in memory, handed out as rows so that whole batches are augmented at once."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class Journal(Callback):
 
     def close(self, metrics: dict[str, Any]) -> None:
         """Write hyper-parameters beside the final numbers."""
-        hparams = {name: value for name, value in _flat(self.config.train.model_dump()).items()}
+        hparams = _flat(self.config.train.model_dump())
         hparams |= {"fold": self.config.fold or 0, "dataset": self.config.dataset}
         results = {f"final/{name}": value for name, value in metrics.items() if isinstance(value, float)}
         self._board.add_hparams(hparams, results, run_name=".")
@@ -80,7 +80,11 @@ class Journal(Callback):
             self._board.add_image(f"train/example_{index + 1}", picture, epoch, dataformats="HWC")
 
     def _line(self, epoch: int, epochs: int, seconds: float) -> str:
-        named = {name: self.latest[name] for name in ("train/loss", "train/accuracy", "val/loss", "val/accuracy") if name in self.latest}
+        named = {
+            name: self.latest[name]
+            for name in ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
+            if name in self.latest
+        }
         numbers = " | ".join(f"{name} {value:.3f}" for name, value in named.items())
         return f"epoch {epoch}/{epochs} | {numbers} | lr {self.latest['learning_rate']:.1e} | {seconds:.1f} s"
 

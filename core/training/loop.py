@@ -130,7 +130,9 @@ def train(config: RunConfig, dataset: Dataset, folder: RunFolder, *, waves: Sequ
             _train(config, dataset, folder, decode_clips(dataset.clips, config.train.audio) if waves is None else waves)
         except OSError as exc:
             folder.mark_failed(exc)
-            raise RunError(f"{folder.path} could not be written: {exc}. Free space, then repeat with --resume.") from exc
+            raise RunError(
+                f"{folder.path} could not be written: {exc}. Free space, then repeat with --resume."
+            ) from exc
         except BaseException as exc:
             folder.mark_failed(exc)
             raise
@@ -155,7 +157,11 @@ def _train(config: RunConfig, dataset: Dataset, folder: RunFolder, waves: Sequen
 
     net = module.net.eval().float().cpu()
     records = evaluate(
-        net, [dataset.clips[i] for i in held_out], [waves[i] for i in held_out], config.train.audio, seed=config.train.seed
+        net,
+        [dataset.clips[i] for i in held_out],
+        [waves[i] for i in held_out],
+        config.train.audio,
+        seed=config.train.seed,
     )
     folder.write_oof(records)
     metrics = summarise(records, dataset.class_names) | {
@@ -186,7 +192,8 @@ def facts_of(config: RunConfig, metrics: dict[str, Any]) -> Facts:
 def _protocol(config: RunConfig) -> str:
     last = "moving average of the weights" if config.train.ema_decay else "last epoch"
     held_out = "no fold held out: trained on every clip" if config.fold is None else f"fold {config.fold} held out"
-    return f"{config.train.epochs} epochs, {last}, seed {config.train.seed}, {held_out}; nothing selected on held-out clips"
+    what = f"{config.train.epochs} epochs, {last}, seed {config.train.seed}, {held_out}"
+    return f"{what}; nothing selected on held-out clips"
 
 
 def fit(module: Classification, data: ClipData, folder: RunFolder, callbacks: list[Callback]) -> None:

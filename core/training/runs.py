@@ -1,6 +1,6 @@
 """A run folder: what was asked, how far it is, and what came out.
 
-    runs/<id>/config.json   status.json   events.out.tfevents.*   checkpoints/last.ckpt   oof.parquet   metrics.json   artifact/
+    runs/<id>/   config.json  status.json  metrics.json  oof.parquet  artifact/  checkpoints/last.ckpt  events.out.*
 
 Every file is written beside its final name and renamed, so a reader never sees half of one.
 """
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
+from pydantic import Field
 
 from core.config import Frozen, TrainConfig
 from core.errors import RunError
@@ -45,7 +46,7 @@ class RunStatus(Frozen):
     epoch: int
     epochs: int
     heartbeat: datetime
-    metrics: dict[str, float] = {}
+    metrics: dict[str, float] = Field(default_factory=dict)
     message: str = ""
 
 
@@ -153,13 +154,13 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Have ``write`` fill a temporary file beside ``path``, then rename it there. A failure leaves ``path`` as it was."""
+    """Have ``write`` fill a temporary file, then rename it to ``path``. A failure leaves ``path`` as it was."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     part = Path(name)
     try:
         write(part)
         part.chmod(0o644)
-        os.replace(part, path)
+        part.replace(path)
     finally:
         part.unlink(missing_ok=True)

@@ -7,12 +7,11 @@ import torch
 
 from core.artifact import load_artifact
 from core.classifier import Classifier
-from core.config import SHIPPED_ARTIFACT
+from core.config import SHIPPED_ARTIFACT, TrainConfig
 from core.dataset import load_dataset
 from core.inference import infer
 from core.training.data import decode_clips
 from core.training.loop import Classification
-from core.config import TrainConfig
 
 
 def test_validation_logits_equal_served_logits_bit_for_bit(esc10_dir: Path, tmp_path: Path) -> None:

@@ -8,6 +8,12 @@ from core.config import AudioConfig, FeatureConfig, ModelConfig
 from core.model import AudioResNet
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Small networks lose more at thread barriers than they gain, badly so on a busy machine."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def untrained_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An artifact of a small network with random weights and three classes."""

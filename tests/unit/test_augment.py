@@ -87,7 +87,9 @@ def test_playing_faster_raises_the_pitch_by_the_rate() -> None:
 def test_the_a_weighted_level_agrees_with_librosa() -> None:
     hz = np.array([63.0, 250.0, 1_000.0, 4_000.0, 8_000.0])
     ours = torch.cat([a_weighted_level(tone(f)[None], AUDIO) for f in hz]).numpy()
-    np.testing.assert_allclose(ours - ours[2], librosa.A_weighting(hz) - librosa.A_weighting(np.array([1_000.0])), atol=0.7)
+    np.testing.assert_allclose(
+        ours - ours[2], librosa.A_weighting(hz) - librosa.A_weighting(np.array([1_000.0])), atol=0.7
+    )
 
 
 def test_equally_loud_sounds_mix_in_the_ratio_drawn_and_keep_their_energy() -> None:
@@ -127,7 +129,9 @@ def test_noise_arrives_at_the_drawn_signal_to_noise_ratio(bank: Bank) -> None:
 def test_a_low_pass_removes_what_lies_an_octave_above_its_edge(bank: Bank) -> None:
     drawn = draw(torch.arange(1), bank, PLAIN, AUDIO, FEATURES, rng=rng())
     drawn = dataclasses.replace(drawn, low_pass_hz=torch.tensor([3_000.0]))
-    kept, lost = (float(level_db(shape_spectrum(tone(hz)[None], drawn, AUDIO)) - level_db(tone(hz))) for hz in (1_000, 6_000))
+    kept, lost = (
+        float(level_db(shape_spectrum(tone(hz)[None], drawn, AUDIO)) - level_db(tone(hz))) for hz in (1_000, 6_000)
+    )
     assert kept == pytest.approx(0, abs=0.1)
     assert lost < -45
 

@@ -15,7 +15,7 @@ RATE = 32_000
 
 def wav(samples: np.ndarray, rate: int = RATE) -> bytes:
     buffer = io.BytesIO()
-    soundfile.write(buffer, samples, rate, format="WAV", subtype="FLOAT")
+    soundfile.write(buffer, samples, rate, format="WAV", subtype="PCM_16")  # float wav carries the time of writing
     return buffer.getvalue()
 
 

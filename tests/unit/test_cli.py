@@ -1,4 +1,3 @@
-import io
 import json
 from pathlib import Path
 
@@ -53,7 +52,9 @@ def test_a_bad_file_is_told_in_its_place_and_stops_no_other(
 ) -> None:
     text, missing = tmp_path / "text.wav", tmp_path / "missing.wav"
     text.write_text("this is a letter, not a sound")
-    status = main(["classify", str(text), str(sound), str(missing), str(tmp_path), "--json", "--artifact", str(untrained_folder)])
+    status = main(
+        ["classify", str(text), str(sound), str(missing), str(tmp_path), "--json", "--artifact", str(untrained_folder)]
+    )
     answers = lines(capsys)
     assert status == 1
     assert ["error" in answer for answer in answers] == [True, False, True, True]
@@ -65,15 +66,12 @@ def test_a_file_over_the_byte_limit_is_refused_before_it_is_read(
     sound: Path, untrained_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("EARSHOT_MAX_BYTES", "100")
-    monkeypatch.setattr(Path, "read_bytes", lambda self: pytest.fail("read") if self == sound else io_read(self))
+    read, opened = Path.read_bytes, []
+    monkeypatch.setattr(Path, "read_bytes", lambda self: opened.append(self) or read(self))
     assert main(["classify", str(sound), "--json", "--artifact", str(untrained_folder)]) == 1
     (answer,) = lines(capsys)
     assert answer["error"]["code"] == "too_many_bytes"  # type: ignore[index]
-
-
-def io_read(path: Path) -> bytes:
-    with io.open(path, "rb") as handle:
-        return handle.read()
+    assert sound not in opened
 
 
 def test_words_name_the_three_most_probable(

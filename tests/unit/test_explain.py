@@ -3,7 +3,7 @@ import pytest
 import torch
 from captum.attr import LayerGradCam
 
-from core.artifact import Artifact, Manifest
+from core.artifact import Artifact
 from core.classifier import Classifier
 from core.errors import EarshotError
 from core.explain import Stage, explain

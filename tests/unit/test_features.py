@@ -64,9 +64,7 @@ def test_digital_silence_is_finite_everywhere(log_mel: LogMel) -> None:
 def test_level_normalisation_forgets_the_recording_gain(log_mel: LogMel, gain_db: float) -> None:
     norm = LevelNorm(FEATURES.top_db)
     samples = torch.from_numpy(noise(1.0))[None]
-    torch.testing.assert_close(
-        norm(log_mel(samples * 10 ** (gain_db / 20))), norm(log_mel(samples)), atol=1e-4, rtol=0
-    )
+    torch.testing.assert_close(norm(log_mel(samples * 10 ** (gain_db / 20))), norm(log_mel(samples)), atol=1e-4, rtol=0)
 
 
 def test_padding_with_digital_silence_leaves_the_sounding_frames_alone(log_mel: LogMel) -> None:

@@ -17,7 +17,7 @@ def test_every_kind_is_a_finite_sound_below_full_scale(kind: str) -> None:
 
 
 def test_a_sound_is_the_same_whatever_is_made_beside_it() -> None:
-    one = {name: sound for name, sound in far_sounds(1, RATE, seconds=0.5)}
+    one = dict(far_sounds(1, RATE, seconds=0.5))
     three = list(far_sounds(3, RATE, seconds=0.5))
     assert len(three) == 3 * len(FAR)
     for position, name in enumerate(FAR):

@@ -46,7 +46,9 @@ def test_mahalanobis_agrees_with_scipy(training: tuple[np.ndarray, np.ndarray]) 
 def test_energy_agrees_with_torch(training: tuple[np.ndarray, np.ndarray]) -> None:
     logits = np.random.default_rng(3).normal(0, 4, (6, 4)).astype(np.float32)
     scores = Familiarity.fit(*training).scores(logits, training[0][:6])
-    np.testing.assert_allclose(scores["energy"], -torch.logsumexp(torch.from_numpy(logits), 1).numpy(), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        scores["energy"], -torch.logsumexp(torch.from_numpy(logits), 1).numpy(), rtol=1e-5, atol=1e-5
+    )
 
 
 def test_more_dimensions_than_clips_are_no_obstacle() -> None:
