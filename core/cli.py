@@ -166,6 +166,26 @@ def crossval(
     print(json.dumps({"run": str(folder.path), **folder.metrics()}, indent=2))
 
 
+@app.command("download")
+def download_dataset(
+    dataset: Annotated[str, typer.Option(help="esc10 (40 MB, CC BY) or esc50 (600 MB, CC BY-NC).")] = "esc10",
+    to: Annotated[Path | None, typer.Option(help="New folder; EARSHOT_DATA_DIR otherwise.")] = None,
+) -> None:
+    """Fetch a public dataset, check every byte of it and put it in place."""
+    from tqdm import tqdm
+
+    from core.download import download
+
+    with tqdm(unit="B", unit_scale=True, desc=dataset) as bar:
+
+        def show(done: int, total: int | None) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        folder = download(dataset, to or Settings.load().data_dir, progress=show)
+    print(folder)
+
+
 def _origin(dataset: Any) -> dict[str, Any]:
     from core import __version__
 

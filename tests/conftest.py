@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="session")
 def esc10_dir() -> Path:
-    """ESC-10 in ESC-50's layout: ``ESC50_DIR``, else beside the repository. Missing data is a failure in CI, not a skip."""
+    """ESC-10 in ESC-50's layout: ``ESC50_DIR``, else beside the repository. In CI missing data is a failure."""
     given = os.environ.get("ESC50_DIR")
     folder = Path(given) if given else ROOT.parent / "shared" / "data" / "esc10"
     if not (folder / "meta" / "esc50.csv").is_file():

@@ -202,15 +202,15 @@ def feature_map_figure(stage: Stage, *, channels: Sequence[int], span_s: tuple[f
 
     Single channels share one colour range; the mean, which is weaker, has its own.
     """
-    maps = [(f"mean of {len(stage.maps)} channels", stage.mean_map, "coloraxis")]
-    maps += [(f"channel {c} · mean {stage.strength[c]:.2f}", stage.maps[c], "coloraxis2") for c in channels]
+    maps = [(f"mean of<br>{len(stage.maps)} channels", stage.mean_map, "coloraxis")]
+    maps += [(f"channel {c}<br>mean {stage.strength[c]:.2f}", stage.maps[c], "coloraxis2") for c in channels]
     rows = math.ceil(len(maps) / MAPS_A_ROW)
     figure = make_subplots(
         rows=rows,
         cols=min(MAPS_A_ROW, len(maps)),
         subplot_titles=[title for title, _, _ in maps],
         horizontal_spacing=0.04,
-        vertical_spacing=0.3 / rows,
+        vertical_spacing=0.36 / rows,  # two lines of title and the ticks of the row above
     )
     for position, (_, values, axis) in enumerate(maps):
         row, column = position // MAPS_A_ROW + 1, position % MAPS_A_ROW + 1
@@ -222,9 +222,9 @@ def feature_map_figure(stage: Stage, *, channels: Sequence[int], span_s: tuple[f
     figure.update_yaxes(showticklabels=False)
     hidden = {"showscale": False, "cmin": 0}
     figure.update_layout(
-        height=60 + 170 * rows, margin={"l": 10, "r": 10, "t": 30, "b": 10}, coloraxis=hidden, coloraxis2=hidden
+        height=70 + 190 * rows, margin={"l": 10, "r": 10, "t": 40, "b": 10}, coloraxis=hidden, coloraxis2=hidden
     )
-    figure.update_annotations(font_size=12)
+    figure.update_annotations(font_size=11)  # three titles stand side by side on a phone
     return figure
 
 

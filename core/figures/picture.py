@@ -34,7 +34,7 @@ def result_picture(
     colour, text = (*(palette or ()), *PALETTE)[0], PALETTE[1]
     layout = ConstrainedLayoutEngine(rect=(0.01, 0.05, 0.98, 0.86), h_pad=0.05, w_pad=0.05)
     figure = Figure(figsize=SIZE_INCHES, dpi=DPI, layout=layout, facecolor="white")
-    top, middle, bottom = np.ravel(figure.subfigures(3, 1, height_ratios=[1, 1.9, 1.1]))
+    top, middle, bottom = figure.subfigures(3, 1, height_ratios=[1, 1.9, 1.1])  # type: ignore[misc]
     left, right = top.subplots(1, 2)
     _draw_waveform(left, wave, colour)
     _draw_confidence(right, prediction, top_k, colour)

@@ -111,7 +111,7 @@ class Classification(lightning.LightningModule):
 
     @property
     def _data(self) -> ClipData:
-        return self.trainer.datamodule  # type: ignore[attr-defined,no-any-return]
+        return self.trainer.datamodule  # type: ignore[attr-defined]
 
 
 def train(config: RunConfig, dataset: Dataset, folder: RunFolder, *, waves: Sequence[Waveform] | None = None) -> None:

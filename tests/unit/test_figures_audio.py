@@ -144,7 +144,7 @@ def test_feature_maps_show_the_mean_first_and_then_the_channels_asked_for() -> N
     np.testing.assert_array_equal(five.z, maps[5])
     np.testing.assert_array_equal(two.z, maps[2])
     assert (mean.x0, mean.dx) == (5.25, 0.5)
-    assert next(title.text for title in figure.layout.annotations) == "mean of 8 channels"
+    assert next(title.text for title in figure.layout.annotations) == "mean of<br>8 channels"
     assert five.coloraxis == two.coloraxis != mean.coloraxis
 
 
