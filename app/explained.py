@@ -142,8 +142,8 @@ def feature_maps(sound: Sound, why: Explanation) -> None:
         alt=f"Feature maps of {plain_stage(stage.name)}: the mean over all channels and {len(channels)} single ones.",
     )
     st.caption(
-        "Bright is where a channel of that stage responded: early stages follow edges of the spectrogram, later ones "
-        "whole events, on a coarser grid (channels × frequency × time)."
+        "The more a colour stands out from the page, the stronger the response there. Early stages follow edges of the "
+        "spectrogram, later ones whole events, on a coarser grid (channels × frequency × time)."
     )
 
 

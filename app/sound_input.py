@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -61,9 +62,15 @@ def _sample(trained_on: str) -> Sound | None:
         _offer_download()
         return None
     clip = _choose(dataset)
-    if dataset.content_hash == trained_on:
-        st.caption("The model was trained on these clips, so they show how it works, not how accurate it is.")
+    st.caption(" ".join(_about(dataset, trained_on)))
     return services.read_sample(clip) if clip else None
+
+
+def _about(dataset: Dataset, trained_on: str) -> Iterator[str]:
+    if dataset.content_hash == trained_on:
+        yield "The model was trained on these clips, so they show how it works, not how accurate it is."
+    if dataset.name == "ESC-10":
+        yield "Their authors and licences are listed in core/assets/attribution.csv."
 
 
 def _choose(dataset: Dataset) -> Clip | None:
