@@ -62,7 +62,8 @@ def _sample(trained_on: str) -> Sound | None:
         _offer_download()
         return None
     clip = _choose(dataset)
-    st.caption(" ".join(_about(dataset, trained_on)))
+    if about := " ".join(_about(dataset, trained_on)):
+        st.caption(about)
     return services.read_sample(clip) if clip else None
 
 
