@@ -1,6 +1,6 @@
 """Readers of sound files, all of one shape: what the header claims, then blocks of (frames, channels) float32.
 
-libsndfile reads wav, flac, ogg, opus, mp3, aiff; PyAV (FFmpeg's libraries inside its wheel) reads m4a, webm and what
+libsndfile reads wav, flac, ogg, opus, aiff; PyAV (FFmpeg's libraries inside its wheel) reads mp3, m4a, webm and what
 libsndfile refuses. The content decides, never the name, and FFmpeg is told the format it may use: left to guess, it
 would also follow playlists to other files.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import av
 import numpy as np
@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from core.errors import AudioError
 
 Block = NDArray[np.float32]
-BLOCK_FRAMES = 65_536
+BLOCK_FRAMES = 4_096  # a broken stream loses the block it breaks in; FLAC's own blocks have this size
 STREAMED_SIZES = (0, 0x7FFFFFFF, 0xFFFFFFFF)  # what a writer puts in a wav header that it cannot go back to
+FOLLOWING_CHUNKS = (b"LIST", b"fact", b"id3 ", b"ID3 ", b"bext", b"cue ", b"smpl")
 OGG_END_OF_STREAM = 0x04
 
 # container → FFmpeg's name for its demuxer; the keys are everything that is accepted
@@ -37,8 +38,15 @@ DEMUXERS = {
     "webm": "matroska",
     "aac": "aac",
 }
-LIBSNDFILE = {"wav", "flac", "ogg", "mp3", "aiff", "caf", "au"}
-UNRELIABLE_LENGTH = {"aac"}  # estimated from the bit rate of the first frames
+LIBSNDFILE = {
+    "wav",
+    "flac",
+    "ogg",
+    "aiff",
+    "caf",
+    "au",
+}  # not mp3: it seeks after each read, which garbles block borders
+COUNTED_FRAMES = (b"Xing", b"Info", b"VBRI")  # an mp3 without any of these has its length guessed from the bit rate
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,7 @@ class Header:
     channels: int
     frames: int | None = None
     truncated: bool = False  # the header promises more bytes than there are, or the end marker is missing
+    unsized_data_at: int | None = None  # where a wav's samples begin that were streamed without a size
 
 
 def sniff(data: bytes) -> str | None:
@@ -99,9 +108,18 @@ def read_wav_header(data: bytes) -> Header | None:
             header = Header("wav", f"wave_format_{tag:#06x}", rate, channels)
         if name == b"data" and header is not None:
             short = size not in STREAMED_SIZES and size > len(data) - position and data[:4] != b"RF64"
-            return Header(header.container, header.codec, header.sample_rate_hz, header.channels, truncated=short)
+            unsized = size == 0 and len(data) > position and data[position : position + 4] not in FOLLOWING_CHUNKS
+            return replace(header, truncated=short, unsized_data_at=position if unsized else None)
         position += size + size % 2
     return header
+
+
+def _with_size(data: bytes, header: Header | None) -> bytes:
+    """libsndfile takes a streamed size of 0 for no samples: give it the size that is there."""
+    if header is None or header.unsized_data_at is None:
+        return data
+    at, order = header.unsized_data_at, ">" if data[:4] == b"RIFX" else "<"
+    return data[: at - 4] + struct.pack(order + "I", len(data) - at) + data[at:]
 
 
 def ogg_is_cut_off(data: bytes) -> bool:
@@ -114,8 +132,8 @@ class SoundFileReader:
     """libsndfile. Raises ``soundfile.LibsndfileError`` for what it does not read."""
 
     def __init__(self, data: bytes, container: str) -> None:
-        self._file = soundfile.SoundFile(io.BytesIO(data))
         claimed = read_wav_header(data) if container == "wav" else None
+        self._file = soundfile.SoundFile(io.BytesIO(_with_size(data, claimed)))
         cut_off = claimed.truncated if claimed else container == "ogg" and ogg_is_cut_off(data)
         frames = self._file.frames
         self.header = Header(
@@ -149,13 +167,13 @@ class AvReader:
     def __init__(self, data: bytes, container: str) -> None:
         self._container = av.open(io.BytesIO(data), "r", format=DEMUXERS[container], metadata_errors="replace")
         try:
-            self.header = self._read_header(container)
+            self.header = self._read_header(container, length_counts=_tells_its_length(data, container))
         except BaseException:
             self._container.close()
             raise
         self.broken = False
 
-    def _read_header(self, container: str) -> Header:
+    def _read_header(self, container: str, *, length_counts: bool) -> Header:
         if not self._container.streams.audio:
             raise AudioError(
                 f"Expected a sound track, the {container} file has none. Choose a file with sound.",
@@ -164,7 +182,7 @@ class AvReader:
         self._stream = self._container.streams.audio[0]
         context = self._stream.codec_context
         seconds = None
-        if container not in UNRELIABLE_LENGTH:
+        if length_counts:
             if self._stream.duration is not None and self._stream.time_base is not None:
                 seconds = float(self._stream.duration * self._stream.time_base)
             elif self._container.duration is not None:
@@ -191,6 +209,12 @@ class AvReader:
 
     def close(self) -> None:
         self._container.close()
+
+
+def _tells_its_length(data: bytes, container: str) -> bool:
+    if container == "mp3":
+        return any(mark in data for mark in COUNTED_FRAMES)
+    return container != "aac"
 
 
 Reader = SoundFileReader | AvReader

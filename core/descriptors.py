@@ -61,11 +61,11 @@ def describe(samples: NDArray[np.float32], sample_rate_hz: int) -> dict[str, flo
         "loudness_lufs": _loudness(samples, sample_rate_hz),
         "crest_factor_db": _decibel(peak / rms) if rms > 0 else math.nan,
         "zero_crossing_rate": float(np.mean(np.signbit(samples[1:]) != np.signbit(samples[:-1])))
-        if samples.size > 1
+        if samples.size > 1 and peak > 0
         else math.nan,
     }
     values |= _spectral(_power_frames(samples), sample_rate_hz)
-    return {name: values[name] for name in NAMES}
+    return {name: values.get(name, math.nan) for name in NAMES}
 
 
 def _decibel(amplitude: float) -> float:
@@ -102,7 +102,7 @@ def _window() -> NDArray[np.float32]:
 def _spectral(power: NDArray[np.float32], sample_rate_hz: int) -> dict[str, float]:
     energy = power.sum(axis=1)
     if energy.max() <= QUIETEST_POWER:
-        return dict.fromkeys(NAMES, math.nan) | {"active_fraction": 0.0}
+        return {"active_fraction": 0.0}
     active = energy > energy.max() * 10 ** (-ACTIVE_DB / 10)
     power = power[active]
     magnitude = np.sqrt(power)
