@@ -1,0 +1,59 @@
+"""Imports run one way."""
+
+import ast
+from pathlib import Path
+
+from core.config import ROOT
+
+# A module may import from its own layer and from those before it.
+LAYERS = [
+    {"core.errors"},
+    {"core.config", "core"},
+    {"core.records"},
+    {"core.containers"},
+    {"core.audio"},
+    {"core.quality", "core.descriptors", "core.features", "core.synthetic", "core.robustness", "core.dataset"},
+    {"core.model", "core.augment", "core.download"},
+    {"core.inference"},
+    {"core.artifact", "core.calibration", "core.unknown"},
+    {"core.classifier"},
+    {"core.explain"},
+    {"core.backend"},
+    {"core.diagnostics", "core.diagnostics.calibration", "core.diagnostics.unknown"},
+    {"core.figures", "core.figures.audio", "core.figures.picture", "core.figures.training"},
+    {"core.evaluation", "core.training", "core.training.runs", "core.training.data"},
+    {"core.training.journal", "core.training.loop"},
+    {"core.training.crossval"},
+    {"core.cli", "core.__main__"},
+]
+RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imported(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+        elif isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+    return {name for name in found if name.split(".")[0] in {"core", "app", "pages"}}
+
+
+def test_every_module_of_core_has_its_place() -> None:
+    assert {module_of(path) for path in (ROOT / "core").rglob("*.py")} == set(RANK)
+
+
+def test_no_module_of_core_imports_from_a_later_layer_or_from_the_app() -> None:
+    for path in (ROOT / "core").rglob("*.py"):
+        for name in imported(path):
+            assert name in RANK, f"{path}: {name}"
+            assert RANK[name] <= RANK[module_of(path)], f"{module_of(path)} imports {name}"
+
+
+def test_the_app_does_not_import_pages() -> None:
+    for path in (ROOT / "app").rglob("*.py"):
+        assert not any(name.startswith("pages") for name in imported(path)), path
