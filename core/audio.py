@@ -23,6 +23,7 @@ from core.records import SourceFacts
 
 CLIPPED_AT = 0.999  # of full scale
 SILENT_POWER = 1e-20
+LOUDEST = 2.0**32  # floats scaled like 32-bit integers are odd but sound; beyond, arithmetic on them overflows
 CODEC_SLACK_FRAMES = 4_096  # encoder delay and padding, which headers count differently
 FORMATS = "wav, flac, ogg, opus, mp3, m4a, aac, webm"
 LOOKS_LIKE = {b"%PDF": "a PDF", b"PK\x03\x04": "a zip archive", b"\x89PNG": "a picture", b"\xff\xd8\xff": "a picture"}
@@ -48,7 +49,8 @@ def decode(data: bytes, *, audio: AudioConfig = AudioConfig(), limits: Limits = 
     """Decode a sound file to mono float32 at ``audio.sample_rate_hz`` (channel mean, soxr HQ).
 
     Raises ``LimitError`` (too_many_bytes, too_long, too_many_channels) or ``AudioError`` (empty_file, not_audio,
-    no_audio_stream, bad_sample_rate, corrupt, no_samples, too_short, non_finite); no other error for any bytes.
+    no_audio_stream, unknown_codec, bad_sample_rate, corrupt, no_samples, too_short, non_finite); no other error for any
+    bytes.
     """
     container = _accept(data, limits)
     with closing(open_sound(data, container)) as reader:
@@ -103,13 +105,21 @@ def _appearance(data: bytes) -> str:
         if data.startswith(magic):
             return kind
     head = data[:256]
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "text"
     if sum(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head) > 0.95 * len(head):
         return "text"
     return f"{len(data):,} bytes of another kind"
 
 
 def _check_header(header: Header, limits: Limits) -> None:
-    if not 1 <= header.channels <= limits.max_channels:
+    if header.channels < 1:
+        raise AudioError(
+            f"Expected 1 to {limits.max_channels} channels, the header says {header.channels}. "
+            "It is damaged: export or record it again.",
+            code="corrupt",
+        )
+    if header.channels > limits.max_channels:
         raise LimitError(
             f"Expected 1 to {limits.max_channels} channels, the header says {header.channels}. Mix it down first.",
             code="too_many_channels",
@@ -138,11 +148,13 @@ def _drain(reader: Reader, audio: AudioConfig, limits: Limits) -> Waveform:
     header = reader.header
     meter = _Meter(header.channels)
     resample = soxr.ResampleStream(header.sample_rate_hz, audio.sample_rate_hz, 1, dtype="float32", quality="HQ")
+    to_mono = np.full(header.channels, 1 / header.channels, dtype=np.float32)
     parts = []
     for block in reader.blocks():
-        _check_finite(block, meter.frames, header)
-        mono = block.mean(axis=1, dtype=np.float32)
-        meter.add(block, mono)
+        size = np.abs(block)
+        _check_finite(size, meter.frames, header)
+        mono = block[:, 0].copy() if header.channels == 1 else block @ to_mono
+        meter.add(block, size, mono)
         _check_length(meter.frames, header.sample_rate_hz, limits, "the sound goes past")
         parts.append(resample.resample_chunk(mono))
     parts.append(resample.resample_chunk(np.zeros(0, dtype=np.float32), last=True))
@@ -150,19 +162,19 @@ def _drain(reader: Reader, audio: AudioConfig, limits: Limits) -> Waveform:
     return Waveform(np.concatenate(parts), audio.sample_rate_hz, meter.facts(reader))
 
 
-def _check_finite(block: Block, before: int, header: Header) -> None:
-    if not np.isfinite(block).all():
-        first = before + int(np.flatnonzero(~np.isfinite(block).all(axis=1))[0])
+def _check_finite(size: Block, before: int, header: Header) -> None:
+    if not size.max(initial=0.0) <= LOUDEST:  # also where it is NaN
+        first = before + int(np.flatnonzero(~(size <= LOUDEST).all(axis=1))[0])
         raise AudioError(
-            f"Expected finite samples, found NaN or infinity at {first / header.sample_rate_hz:.3f} s. "
-            "The program that wrote the file went wrong: export it again.",
+            f"Expected finite samples, found NaN, infinity or a number beyond any sound at "
+            f"{first / header.sample_rate_hz:.3f} s. The program that wrote the file went wrong: export it again.",
             code="non_finite",
         )
 
 
 def _check_enough(frames: int, reader: Reader, audio: AudioConfig) -> None:
     rate = reader.header.sample_rate_hz
-    if frames == 0 and reader.broken:
+    if frames == 0 and (reader.broken or reader.header.frames):
         raise AudioError(
             f"Expected a readable {reader.header.container} file, but its sound cannot be decoded. "
             "It is damaged or incomplete: export or record it again.",
@@ -192,13 +204,17 @@ class _Meter:
         self._open_run = np.zeros(channels, dtype=np.int64)  # clipped samples that reach the end of the last block
         self._longest_run = 0
 
-    def add(self, block: Block, mono: NDArray[np.float32]) -> None:
-        size = np.abs(block)
+    def add(self, block: Block, size: Block, mono: NDArray[np.float32]) -> None:
+        """``size`` is ``|block|``."""
         self.frames += len(block)
-        self._peak = max(self._peak, float(size.max(initial=0.0)))
-        self._channel_power += float(np.square(block, dtype=np.float64).sum()) / block.shape[1]
-        self._mono_power += float(np.square(mono, dtype=np.float64).sum())
-        self._count_clipping(size >= CLIPPED_AT)
+        peak = float(size.max(initial=0.0))
+        self._peak = max(self._peak, peak)
+        self._channel_power += float(np.vdot(block, block)) / block.shape[1]
+        self._mono_power += float(np.vdot(mono, mono))
+        if peak >= CLIPPED_AT:
+            self._count_clipping(size >= CLIPPED_AT)
+        else:
+            self._open_run[:] = 0
 
     def _count_clipping(self, clipped: NDArray[np.bool_]) -> None:
         for channel in range(clipped.shape[1]):

@@ -1,15 +1,16 @@
 """Readers of sound files, all of one shape: what the header claims, then blocks of (frames, channels) float32.
 
 libsndfile reads wav, flac, ogg, opus, aiff; PyAV (FFmpeg's libraries inside its wheel) reads mp3, m4a, webm and what
-libsndfile refuses. The content decides, never the name, and FFmpeg is told the format it may use: left to guess, it
-would also follow playlists to other files.
+libsndfile refuses. The content decides, never the name, and FFmpeg is told the format, the codecs and the protocols it
+may use: left to guess, it would also follow playlists to other files.
 """
 
 from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Iterator
+import sys
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 
 import av
@@ -20,10 +21,14 @@ from numpy.typing import NDArray
 from core.errors import AudioError
 
 Block = NDArray[np.float32]
-BLOCK_FRAMES = 4_096  # a broken stream loses the block it breaks in; FLAC's own blocks have this size
-STREAMED_SIZES = (0, 0x7FFFFFFF, 0xFFFFFFFF)  # what a writer puts in a wav header that it cannot go back to
+READ_FRAMES = 4_096  # a broken stream loses the read it breaks in; FLAC's own blocks have this size
+BLOCK_FRAMES = 65_536  # what the reads are gathered to, so that the work on each block is cheap
+MOST_BAD_PACKETS = 100  # a few are passed over; more are not worth the time
+UNSIZED_FROM = 0x7FFF_0000  # sizes from here, or 0, stand in streamed wav headers that were never completed
 FOLLOWING_CHUNKS = (b"LIST", b"fact", b"id3 ", b"ID3 ", b"bext", b"cue ", b"smpl")
 OGG_END_OF_STREAM = 0x04
+OGG_PAGE_HEADER_BYTES = 27
+ID3_HEADER_BYTES = 10
 
 # container → FFmpeg's name for its demuxer; the keys are everything that is accepted
 DEMUXERS = {
@@ -38,15 +43,18 @@ DEMUXERS = {
     "webm": "matroska",
     "aac": "aac",
 }
-LIBSNDFILE = {
-    "wav",
-    "flac",
-    "ogg",
-    "aiff",
-    "caf",
-    "au",
-}  # not mp3: it seeks after each read, which garbles block borders
+LIBSNDFILE = {"wav", "flac", "ogg", "aiff", "caf", "au"}  # not mp3: it prints warnings about damaged ones
+CODECS = frozenset(
+    ["aac", "ac3", "alac", "eac3", "flac", "mp2", "mp2float", "mp3", "mp3float", "opus", "vorbis"]
+    + ["adpcm_ima_qt", "adpcm_ima_wav", "adpcm_ms", "gsm", "gsm_ms", "pcm_alaw", "pcm_mulaw", "pcm_u8", "pcm_s8"]
+    + [f"pcm_{kind}{order}" for kind in ("s16", "s24", "s32", "f32", "f64") for order in ("le", "be")]
+)
+FFMPEG_OPTIONS = {
+    "codec_whitelist": ",".join(sorted(CODECS)),  # pictures and films in a file are never decoded
+    "protocol_whitelist": "none",  # nothing else is ever opened
+}
 COUNTED_FRAMES = (b"Xing", b"Info", b"VBRI")  # an mp3 without any of these has its length guessed from the bit rate
+COUNTED_WITHIN_BYTES = 4_096
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,9 @@ class Header:
 
 def sniff(data: bytes) -> str | None:
     """The container by its first bytes, a key of ``DEMUXERS``; ``None`` for anything else."""
+    if data[:3] == b"ID3":
+        inner = sniff(data[_after_id3(data) :][:16])
+        return inner if inner in {"flac", "aac"} else "mp3"
     head = data[:16]
     if head[:4] in (b"RIFF", b"RF64", b"RIFX") and head[8:12] == b"WAVE":
         return "wav"
@@ -80,61 +91,108 @@ def sniff(data: bytes) -> str | None:
 _MAGIC = {
     b"fLaC": "flac",
     b"OggS": "ogg",
-    b"ID3": "mp3",
     b"caff": "caf",
     b".snd": "au",
     b"\x1a\x45\xdf\xa3": "webm",
 }
 
 
+def _after_id3(data: bytes) -> int:
+    """Where an ID3v2 tag ends: four bytes of seven bits hold its size."""
+    size = 0
+    for byte in data[6:ID3_HEADER_BYTES]:
+        size = size << 7 | byte & 0x7F
+    return ID3_HEADER_BYTES + size
+
+
 def _mpeg_audio(head: bytes) -> str | None:
-    """``mp3`` or ``aac`` (ADTS) by the eleven or twelve sync bits and the layer field."""
-    if len(head) < 2 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
+    """``mp3`` (layer II or III) or ``aac`` (ADTS) by the sync bits and the values that no frame header may hold."""
+    if len(head) < 3 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
         return None
-    if head[1] & 0x06:
-        return "mp3"
-    return "aac" if head[1] & 0xF0 == 0xF0 else None
+    if head[1] & 0xF6 == 0xF0:
+        return "aac" if (head[2] >> 2 & 0x0F) < 13 else None
+    version, layer, bit_rate, rate = head[1] >> 3 & 3, head[1] >> 1 & 3, head[2] >> 4, head[2] >> 2 & 3
+    return "mp3" if version != 1 and layer in (1, 2) and bit_rate != 15 and rate != 3 else None
 
 
 def read_wav_header(data: bytes) -> Header | None:
     """The ``fmt`` and ``data`` chunks of a RIFF file, read without trusting any size. ``None`` without ``fmt``."""
     order = ">" if data[:4] == b"RIFX" else "<"
-    position, header = 12, None
+    position, header, long_size = 12, None, None
     while position + 8 <= len(data):
         name, size = data[position : position + 4], struct.unpack_from(order + "I", data, position + 4)[0]
         position += 8
+        if name == b"ds64" and position + 16 <= len(data):  # RF64: sizes of 64 bits
+            long_size = struct.unpack_from("<Q", data, position + 8)[0]
         if name == b"fmt " and position + 16 <= len(data):
             tag, channels, rate = struct.unpack_from(order + "HHI", data, position)
             header = Header("wav", f"wave_format_{tag:#06x}", rate, channels)
         if name == b"data" and header is not None:
-            short = size not in STREAMED_SIZES and size > len(data) - position and data[:4] != b"RF64"
-            unsized = size == 0 and len(data) > position and data[position : position + 4] not in FOLLOWING_CHUNKS
+            claimed = size if long_size is None else long_size
+            short = len(data) - position < claimed and (long_size is not None or claimed < UNSIZED_FROM)
+            unsized = claimed == 0 and len(data) > position and data[position : position + 4] not in FOLLOWING_CHUNKS
             return replace(header, truncated=short, unsized_data_at=position if unsized else None)
         position += size + size % 2
     return header
 
 
-def _with_size(data: bytes, header: Header | None) -> bytes:
+def ends_early(data: bytes, container: str) -> bool:
+    """Whether the bytes stop before the container says that they do, as far as it says so at all."""
+    if container == "wav":
+        header = read_wav_header(data)
+        return header is not None and header.truncated
+    if container == "aiff" and len(data) >= 8:
+        return int.from_bytes(data[4:8], "big") + 8 > len(data)
+    if container == "au" and len(data) >= 12:
+        start, size = struct.unpack_from(">II", data, 4)
+        return bool(size != 0xFFFFFFFF and start + size > len(data))
+    return container == "ogg" and _ogg_is_cut_off(data)
+
+
+def _ogg_is_cut_off(data: bytes) -> bool:
+    """Whether the last page is incomplete or lacks the end-of-stream flag: cut, or never finished by its writer."""
+    page = data[max(0, data.rfind(b"OggS")) :]
+    if len(page) < OGG_PAGE_HEADER_BYTES or not page[5] & OGG_END_OF_STREAM:
+        return True
+    body = OGG_PAGE_HEADER_BYTES + page[26]  # a table of segment sizes, then the segments
+    return body + sum(page[OGG_PAGE_HEADER_BYTES:body]) > len(page)
+
+
+def _with_size(data: bytes) -> bytes:
     """libsndfile takes a streamed size of 0 for no samples: give it the size that is there."""
+    header = read_wav_header(data)
     if header is None or header.unsized_data_at is None:
         return data
     at, order = header.unsized_data_at, ">" if data[:4] == b"RIFX" else "<"
     return data[: at - 4] + struct.pack(order + "I", len(data) - at) + data[at:]
 
 
-def ogg_is_cut_off(data: bytes) -> bool:
-    """Whether the last page lacks the end-of-stream flag: the writer never finished, or the file was cut."""
-    last = data.rfind(b"OggS")
-    return last < 0 or last + 5 >= len(data) or not data[last + 5] & OGG_END_OF_STREAM
+def _gather(parts: Iterator[Block]) -> Iterator[Block]:
+    """The same frames in blocks of at least ``BLOCK_FRAMES``, but for the last."""
+    waiting: list[Block] = []
+    frames = 0
+    for part in parts:
+        waiting.append(part)
+        frames += len(part)
+        if frames >= BLOCK_FRAMES:
+            yield np.concatenate(waiting)
+            waiting, frames = [], 0
+    if frames:
+        yield np.concatenate(waiting)
+
+
+class _Forward(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no types
+    """soundfile seeks after every read of what it believes seekable, which costs time and garbles mp3."""
+
+    def seekable(self) -> bool:
+        return False
 
 
 class SoundFileReader:
     """libsndfile. Raises ``soundfile.LibsndfileError`` for what it does not read."""
 
     def __init__(self, data: bytes, container: str) -> None:
-        claimed = read_wav_header(data) if container == "wav" else None
-        self._file = soundfile.SoundFile(io.BytesIO(_with_size(data, claimed)))
-        cut_off = claimed.truncated if claimed else container == "ogg" and ogg_is_cut_off(data)
+        self._file = _Forward(io.BytesIO(_with_size(data) if container == "wav" else data))
         frames = self._file.frames
         self.header = Header(
             container=container,
@@ -142,20 +200,26 @@ class SoundFileReader:
             sample_rate_hz=self._file.samplerate,
             channels=self._file.channels,
             frames=frames if 0 <= frames < 2**62 else None,  # unknown is the largest count
-            truncated=cut_off,
+            truncated=ends_early(data, container),
         )
         self.broken = False
 
     def blocks(self) -> Iterator[Block]:
-        while True:
+        return _gather(self._reads())
+
+    def _reads(self) -> Iterator[Block]:
+        """As many frames as the header counts, no more: what follows may be a tag, which does not decode."""
+        left = sys.maxsize if self.header.frames is None else self.header.frames
+        while left > 0:
             try:
-                block = self._file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)
+                part = self._file.read(min(READ_FRAMES, left), dtype="float32", always_2d=True)
             except soundfile.LibsndfileError:
                 self.broken = True
                 return
-            if not len(block):
+            if not len(part):
                 return
-            yield block
+            left -= len(part)
+            yield part
 
     def close(self) -> None:
         self._file.close()
@@ -165,55 +229,105 @@ class AvReader:
     """FFmpeg's libraries through PyAV. Raises ``av.error.FFmpegError`` for what they do not read."""
 
     def __init__(self, data: bytes, container: str) -> None:
-        self._container = av.open(io.BytesIO(data), "r", format=DEMUXERS[container], metadata_errors="replace")
+        self.broken = False
+        self._container = av.open(
+            io.BytesIO(data), "r", format=DEMUXERS[container], metadata_errors="replace", options=FFMPEG_OPTIONS
+        )
         try:
-            self.header = self._read_header(container, length_counts=_tells_its_length(data, container))
+            self._stream = self._choose_stream(container)
+            self._frames = self._decode()
+            self._first = next(self._frames, None)  # only a decoded frame knows rate and channels: HE-AAC doubles them
+            self.header = self._read_header(data, container)
         except BaseException:
             self._container.close()
             raise
-        self.broken = False
 
-    def _read_header(self, container: str, *, length_counts: bool) -> Header:
+    def _choose_stream(self, container: str) -> av.AudioStream:
         if not self._container.streams.audio:
             raise AudioError(
                 f"Expected a sound track, the {container} file has none. Choose a file with sound.",
                 code="no_audio_stream",
             )
-        self._stream = self._container.streams.audio[0]
+        stream = self._container.streams.audio[0]
+        if stream.codec_context is None or stream.codec_context.name not in CODECS:
+            raise AudioError(
+                f"Expected a usual codec in the {container} file (aac, mp3, opus, vorbis, flac, pcm), got "
+                f"{'an unknown one' if stream.codec_context is None else stream.codec_context.name}. "
+                "Export it again as wav, flac, mp3 or m4a.",
+                code="unknown_codec",
+            )
+        return stream
+
+    def _read_header(self, data: bytes, container: str) -> Header:
         context = self._stream.codec_context
+        rate = self._first.sample_rate if self._first else context.sample_rate or 0
+        channels = self._first.layout.nb_channels if self._first else context.channels
+        if not rate and not self._first:
+            raise AudioError(_only_starts_like(container, "no sound in it can be decoded"), code="corrupt")
         seconds = None
-        if length_counts:
+        if _tells_its_length(data, container):
             if self._stream.duration is not None and self._stream.time_base is not None:
                 seconds = float(self._stream.duration * self._stream.time_base)
             elif self._container.duration is not None:
                 seconds = self._container.duration / av.time_base
         return Header(
             container=container,
-            codec=context.name,
-            sample_rate_hz=context.sample_rate or 0,
-            channels=context.channels,
-            frames=None if seconds is None else round(seconds * (context.sample_rate or 0)),
+            codec=context.codec.canonical_name,
+            sample_rate_hz=rate,
+            channels=channels,
+            frames=None if seconds is None else max(0, round(seconds * rate)),
+            truncated=ends_early(data, container),
         )
 
+    def _decode(self) -> Generator[av.AudioFrame, None, None]:
+        """Frames in order; a packet that cannot be decoded is passed over, unless there are very many."""
+        bad_packets = 0
+        packets = self._container.demux(self._stream)
+        while bad_packets <= MOST_BAD_PACKETS:
+            try:
+                packet = next(packets, None)
+            except (av.error.FFmpegError, ValueError):
+                break  # the container itself is broken from here on
+            if packet is None:
+                self.broken = self.broken or bad_packets > 0
+                return
+            try:
+                frames = packet.decode()
+            except av.error.EOFError:
+                continue
+            except (av.error.FFmpegError, ValueError):
+                bad_packets += 1
+                continue
+            yield from frames
+        self.broken = True
+
     def blocks(self) -> Iterator[Block]:
+        return _gather(self._planes())
+
+    def _planes(self) -> Iterator[Block]:
         planar = av.AudioResampler(format="fltp")  # sample format only: rate and channels stay
-        try:
-            for frame in self._container.decode(self._stream):
-                if frame.sample_rate != self.header.sample_rate_hz or frame.layout.nb_channels != self.header.channels:
-                    self.broken = True  # changed in mid-stream: what follows is another sound
-                    return
-                for part in planar.resample(frame):
-                    yield np.ascontiguousarray(part.to_ndarray().T)
-        except (av.error.FFmpegError, ValueError):
-            self.broken = True
+        frame = self._first
+        while frame is not None:
+            if frame.sample_rate != self.header.sample_rate_hz or frame.layout.nb_channels != self.header.channels:
+                self.broken = True  # changed in mid-stream: what follows is another sound
+                return
+            try:
+                parts = [part.to_ndarray().T.astype(np.float32, copy=False) for part in planar.resample(frame)]
+            except (av.error.FFmpegError, ValueError):
+                self.broken = True
+                return
+            yield from parts
+            frame = next(self._frames, None)
 
     def close(self) -> None:
+        self._frames.close()
         self._container.close()
 
 
 def _tells_its_length(data: bytes, container: str) -> bool:
     if container == "mp3":
-        return any(mark in data for mark in COUNTED_FRAMES)
+        start = _after_id3(data) if data[:3] == b"ID3" else 0
+        return any(mark in data[start : start + COUNTED_WITHIN_BYTES] for mark in COUNTED_FRAMES)
     return container != "aac"
 
 
@@ -226,15 +340,18 @@ def open_sound(data: bytes, container: str) -> Reader:
         try:
             return SoundFileReader(data, container)
         except soundfile.LibsndfileError:
-            pass  # wav may hold codecs that only FFmpeg knows, an ID3 tag may precede AAC
+            pass  # a wav may hold codecs that only FFmpeg knows
     try:
         return AvReader(data, container)
-    except (av.error.FFmpegError, ValueError, UnicodeDecodeError) as exc:
-        raise AudioError(
-            f"Expected a readable {container} file, got one that only starts like it ({_reason(exc)}). "
-            "It may be damaged or incomplete: export or record it again.",
-            code="corrupt",
-        ) from exc
+    except (av.error.FFmpegError, ValueError) as exc:
+        raise AudioError(_only_starts_like(container, _reason(exc)), code="corrupt") from exc
+
+
+def _only_starts_like(container: str, reason: str) -> str:
+    return (
+        f"Expected a readable {container} file, got one that only starts like it ({reason}). "
+        "It may be damaged or incomplete: export or record it again."
+    )
 
 
 def _reason(exc: Exception) -> str:

@@ -230,7 +230,7 @@ def header(rate: int = 44_100, channels: int = 1, data_bytes: int = 0) -> bytes:
         (header(rate=0) + b"\0" * 99, "bad_sample_rate", r"says 0 Hz"),
         (header(rate=4_000_000_000) + b"\0" * 99, "bad_sample_rate", r"says 4,000,000,000 Hz"),
         (header(channels=64) + b"\0" * 9_000, "too_many_channels", "says 64"),
-        (header(channels=0) + b"\0" * 9_000, "too_many_channels", "says 0"),
+        (header(channels=0) + b"\0" * 9_000, "corrupt", "says 0"),
         (b"ID3" + b"\0" * 5, "corrupt", "mp3"),
         (b"fLaC" + b"\0" * 300, "corrupt", "flac"),
         (b"OggS" + b"\0" * 300, "corrupt", "ogg"),
@@ -300,7 +300,7 @@ def test_a_flac_that_hides_its_length_is_stopped_on_the_way() -> None:
 
 
 def test_a_header_that_claims_a_day_takes_no_memory_by_its_claim() -> None:
-    data = header(data_bytes=2**32 - 100) + np.full(44_100, 1_000, dtype="<i2").tobytes()
+    data = header(data_bytes=24 * 3_600 * 8_000) + np.full(44_100, 1_000, dtype="<i2").tobytes()
     tracemalloc.start()
     wave = decode(data)
     _, most = tracemalloc.get_traced_memory()
