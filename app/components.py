@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import PurePath
 from typing import TYPE_CHECKING
@@ -52,7 +52,7 @@ def empty_state(message: str) -> None:
     st.caption(f":material/graphic_eq: {message}", text_alignment="center")
 
 
-def prediction_card(sound: Sound, prediction: Prediction) -> None:
+def prediction_card(sound: Sound, prediction: Prediction, class_names: Sequence[str]) -> None:
     """The answer, how sure it is, and how far ahead, in words."""
     truth = f" · labelled {words.plain(sound.truth).lower()}" if sound.truth else ""
     st.caption(
@@ -61,7 +61,9 @@ def prediction_card(sound: Sound, prediction: Prediction) -> None:
     )
     st.header(words.plain(prediction.label), anchor=False)
     st.markdown(f"**{words.percent(prediction.confidence)}** confidence")
-    st.markdown(f"{words.margin_in_words(prediction)}  \n{words.entropy_in_words(prediction)}")
+    turns = words.leaders_in_words(words.leaders(prediction, class_names))
+    remarks = [words.margin_in_words(prediction), words.entropy_in_words(prediction), turns]
+    st.markdown("  \n".join(remark for remark in remarks if remark))
 
 
 @st.fragment

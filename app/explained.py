@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from core.backend import Backend
     from core.explain import Explanation, Stage
 
-TIMELINE_CLASSES = 4  # lines that can still be told apart
+TIMELINE_CLASSES = 6  # lines that can still be told apart
 CHANNELS_SHOWN = 8
 CHANNELS_AT_MOST = 16
 CHART = "classify_heard"
@@ -29,6 +29,12 @@ def clearest_window(prediction: Prediction, class_names: Sequence[str]) -> int:
     """The window most sure of the answer, from 0: the most telling one to explain first."""
     answer = class_names.index(prediction.label)
     return max(range(len(prediction.windows)), key=lambda index: prediction.windows[index].probabilities[answer])
+
+
+def timeline_classes(prediction: Prediction, class_names: Sequence[str]) -> list[str]:
+    """The answer, the classes that lead somewhere, then the next most probable ones."""
+    ranked = [prediction.label, *words.leaders(prediction, class_names), *prediction.probabilities]
+    return list(dict.fromkeys(ranked))[:TIMELINE_CLASSES]
 
 
 @st.fragment
@@ -97,7 +103,7 @@ def _sound_figure(
             cam=why.stages[-1].cam if show_cam else None,
             windows=windows,
             class_names=class_names,
-            shown_classes=tuple(prediction.probabilities)[:TIMELINE_CLASSES],
+            shown_classes=timeline_classes(prediction, class_names),
         ),
         key=CHART,
         on_select=partial(_follow_click, chosen) if windows else "ignore",

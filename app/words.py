@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
+from collections.abc import Sequence
 
 from core.records import Prediction, SourceFacts
 
@@ -11,6 +13,7 @@ CLEAR_MARGIN = 0.5  # the first class then holds over half of all probability an
 CLOSE_MARGIN = 0.15  # below it a small change of the recording can swap the first two
 ONE_ANSWER = 1.5  # effective number of classes, e^entropy: nearer to one than to two
 FEW_ANSWERS = 3.5  # up to three real candidates can still be read off the bars
+LEADERS_NAMED = 5  # a longer list is not read
 
 SPACE = "\N{NO-BREAK SPACE}"  # a number never parts from its unit at a line's end
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#$~:|!^])")
@@ -45,7 +48,7 @@ def margin_in_words(prediction: Prediction) -> str:
         return f"**Clear:** far ahead of the runner-up, {runner_up}."
     if prediction.margin >= CLOSE_MARGIN:
         return f"**Likely:** ahead of the runner-up, {runner_up}, but not by much."
-    return f"**Close call:** the runner-up, {runner_up}, is nearly as probable."
+    return f"**Close call:** the runner-up, {runner_up}, is only {prediction.margin * 100:.0f} points behind."
 
 
 def entropy_in_words(prediction: Prediction) -> str:
@@ -57,6 +60,22 @@ def entropy_in_words(prediction: Prediction) -> str:
     if effective < FEW_ANSWERS:
         return f"**Divided:** {undecided}."
     return f"**Spread out:** {undecided}. Hardly an answer."
+
+
+def leaders(prediction: Prediction, class_names: Sequence[str]) -> list[str]:
+    """The classes that lead in at least one stretch of a long sound, the longest lead first."""
+    led = Counter(max(zip(window.probabilities, class_names, strict=True))[1] for window in prediction.windows)
+    return [name for name, _ in led.most_common()]
+
+
+def leaders_in_words(names: Sequence[str]) -> str | None:
+    """Which classes take turns; ``None`` where one leads all along."""
+    if len(names) < 2:
+        return None
+    *first, last = [plain(name).lower() for name in names[:LEADERS_NAMED]]
+    if len(names) > LEADERS_NAMED:
+        first, last = [*first, last], f"{len(names) - LEADERS_NAMED} more"
+    return f"**Changes over time:** {', '.join(first)} and {last} each lead for a while; see the lines below."
 
 
 def seconds(value: float) -> str:

@@ -31,7 +31,7 @@ with components.errors_shown():
     picture = partial(services.picture, backend, sound, clearest_window(prediction, names))
     answer, bars = st.columns([5, 7], border=True)
     with answer:
-        components.prediction_card(sound, prediction)
+        components.prediction_card(sound, prediction, names)
         components.player(sound, prediction, wave)
         components.quality_warnings(prediction)
         components.downloads(sound, prediction, picture)

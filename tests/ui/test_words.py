@@ -3,7 +3,7 @@ import math
 import pytest
 
 from app import words
-from core.records import Prediction
+from core.records import Prediction, WindowPrediction
 
 SPACE = words.SPACE
 
@@ -43,6 +43,31 @@ def test_the_margin_has_three_words(probabilities: tuple[float, ...], verdict: s
 )
 def test_the_entropy_has_three_words(probabilities: tuple[float, ...], verdict: str) -> None:
     assert words.entropy_in_words(prediction(*probabilities)).startswith(f"**{verdict}")
+
+
+def test_who_leads_when_is_told_by_length() -> None:
+    names = ("dog", "sea_waves", "rain")
+    rows = [(0.9, 0.1, 0.0), (0.1, 0.6, 0.3), (0.2, 0.5, 0.3), (0.1, 0.2, 0.7)]
+    long = Prediction.model_construct(
+        windows=tuple(WindowPrediction(start_s=i, end_s=i + 5, probabilities=row) for i, row in enumerate(rows))
+    )
+    assert words.leaders(long, names) == ["sea_waves", "dog", "rain"]
+    told = words.leaders_in_words(words.leaders(long, names))
+    assert told == "**Changes over time:** sea waves, dog and rain each lead for a while; see the lines below."
+
+
+def test_many_leaders_are_counted() -> None:
+    told = words.leaders_in_words(["dog", "rain", "rooster", "chainsaw", "siren", "train", "wind"])
+    assert told is not None
+    assert "chainsaw, siren and 2 more each lead" in told
+
+
+def test_one_leader_is_no_news() -> None:
+    assert words.leaders_in_words(["dog"]) is None
+
+
+def test_a_close_call_says_how_close() -> None:
+    assert words.margin_in_words(prediction(0.29, 0.19)).endswith(f"rooster (19{SPACE}%), is only 10 points behind.")
 
 
 def test_an_even_choice_is_counted_in_classes() -> None:
