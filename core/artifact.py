@@ -58,6 +58,7 @@ class Facts(Frozen):
     model: ModelConfig
     class_names: tuple[str, ...] = Field(min_length=2)
     temperature: float = Field(1.0, gt=0)
+    conformal_quantile: float | None = Field(None, ge=0, le=1, description="LAC, 90 %; None: not fitted")
     metrics: dict[str, Any]
     dataset: str
     dataset_hash: str

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from core.config import Settings, TrainConfig
+from core.config import SHIPPED_RUN, Settings, TrainConfig
 from core.errors import AudioError, EarshotError, LimitError, RunError
 
 app = typer.Typer(
@@ -164,6 +164,24 @@ def crossval(
     )
     cross_validate(config, dataset, folder)
     print(json.dumps({"run": str(folder.path), **folder.metrics()}, indent=2))
+
+
+@app.command()
+def report(
+    run: Annotated[
+        Path, typer.Argument(help="Run folder of a cross-validation; the shipped one otherwise.")
+    ] = SHIPPED_RUN,
+    as_json: Annotated[bool, typer.Option("--json", help="The metrics as JSON.")] = False,
+    readme: Annotated[Path | None, typer.Option(help="Write the table into this file's results section.")] = None,
+) -> None:
+    """Print what a cross-validation measured."""
+    from core.report import results_table, write_results
+    from core.training.runs import RunFolder
+
+    metrics = RunFolder(run).metrics()
+    if readme is not None:
+        write_results(readme, metrics)
+    print(json.dumps(metrics, indent=2) if as_json else results_table(metrics))
 
 
 @app.command("download")

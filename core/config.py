@@ -17,6 +17,7 @@ from core.errors import SettingsError
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED_ARTIFACT = ROOT / "core" / "assets" / "artifact"
+SHIPPED_RUN = ROOT / "core" / "assets" / "run"
 
 Positive = Annotated[int, Field(gt=0)]
 

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.stats import binomtest
 from sklearn.metrics import f1_score, recall_score
 
 from core.audio import Waveform
+from core.calibration import (
+    apply_temperatures,
+    conformal_quantile,
+    fit_temperature,
+    negative_log_likelihood,
+    nested_temperatures,
+    prediction_set,
+)
 from core.config import AudioConfig
 from core.dataset import Clip
 from core.descriptors import describe
+from core.diagnostics.calibration import calibration_scores
 from core.inference import infer, softmax
 from core.model import AudioResNet
 
+COVERAGE = 0.9  # of conformal sets
 CLIP_COLUMNS = ("clip_id", "fold", "source_group", "label", "seed", "logits", "embedding")  # descriptors follow
 
 
@@ -43,6 +54,99 @@ def _record(net: AudioResNet, clip: Clip, wave: Waveform, audio: AudioConfig, se
     }
 
 
+@dataclass(frozen=True)
+class Calibration:
+    """What is fitted on all out-of-fold records, and how much it helps where it was not."""
+
+    temperature: float
+    conformal_quantile: float
+    report: dict[str, Any]
+
+
+def calibrate(records: pd.DataFrame, class_names: Sequence[str]) -> Calibration:
+    """Fit temperature and conformal quantile on ``records`` of every fold and seed, and measure both honestly.
+
+    ``report`` compares scores before and after, each record scaled by the temperature of the *other* folds, as means
+    over seeds at the number of clips; and the realised coverage of conformal sets fitted on the other folds.
+    """
+    true, logits = _true(records, class_names), _logits(records)
+    folds, seeds = records["fold"].to_numpy(), records["seed"].to_numpy()
+    by_fold = nested_temperatures(logits, true, folds)
+    before, after = softmax(logits), apply_temperatures(logits, folds, by_fold)
+    temperature = fit_temperature(logits, true)
+    covered, sizes = _nested_coverage(after, true, folds)
+    report = {
+        "temperature": temperature,
+        "temperature_by_fold": {str(fold): value for fold, value in by_fold.items()},
+        "before": _mean_scores(before, true, seeds),
+        "after": _mean_scores(after, true, seeds),
+        "conformal_target": COVERAGE,
+        "conformal_coverage": float(covered.mean()),
+        "conformal_mean_size": float(sizes.mean()),
+    }
+    return Calibration(temperature, conformal_quantile(softmax(logits, temperature), true, coverage=COVERAGE), report)
+
+
+def _nested_coverage(
+    probabilities: NDArray[np.float64], true: NDArray[np.int64], folds: NDArray[np.int64]
+) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Whether each record's set holds its class, and the set's size; each quantile is fitted on the other folds."""
+    members = np.zeros(probabilities.shape, dtype=bool)
+    for fold in np.unique(folds):
+        quantile = conformal_quantile(probabilities[folds != fold], true[folds != fold], coverage=COVERAGE)
+        members[folds == fold] = prediction_set(probabilities[folds == fold], quantile)
+    return members[np.arange(len(true)), true], members.sum(axis=1)
+
+
+def _mean_scores(
+    probabilities: NDArray[np.float64], true: NDArray[np.int64], seeds: NDArray[np.int64]
+) -> dict[str, float]:
+    of_seeds = [
+        asdict(calibration_scores(probabilities[seeds == seed], true[seeds == seed], rng=np.random.default_rng(0)))
+        for seed in np.unique(seeds)
+    ]
+    return {name: float(np.mean([scores[name] for scores in of_seeds])) for name in of_seeds[0]}
+
+
+def pool(records: pd.DataFrame, class_names: Sequence[str]) -> dict[str, Any]:
+    """Pooled out-of-fold metrics, and how far folds and seeds lie apart.
+
+    The headline is the mean over seeds of the pooled accuracy; its interval is Wilson's at the number of clips, because
+    seeds answer for the same clips and add no evidence about new ones.
+    """
+    by_seed = {seed: summarise(group, class_names) for seed, group in records.groupby("seed")}
+    by_fold = {fold: summarise(group, class_names)["accuracy"] for fold, group in records.groupby("fold")}
+    n = int(records["clip_id"].nunique())
+    mean = float(np.mean([pooled["accuracy"] for pooled in by_seed.values()]))
+    interval = binomtest(round(mean * n), n).proportion_ci(0.95, method="wilson")
+    recalls = pd.DataFrame([pooled["recall"] for pooled in by_seed.values()]).mean()
+    return {
+        "n": n,
+        "accuracy": mean,
+        "accuracy_low": interval.low,
+        "accuracy_high": interval.high,
+        "accuracy_sd_over_seeds": _sd([pooled["accuracy"] for pooled in by_seed.values()]),
+        "accuracy_sd_over_folds": _sd(list(by_fold.values())),
+        "accuracy_by_fold": {str(fold): value for fold, value in by_fold.items()},
+        "macro_f1": float(np.mean([pooled["macro_f1"] for pooled in by_seed.values()])),
+        "recall": {str(name): float(value) for name, value in recalls.items()},
+        "seeds": {str(seed): pooled for seed, pooled in by_seed.items()},
+    }
+
+
+def _sd(values: Sequence[float]) -> float | None:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def _true(records: pd.DataFrame, class_names: Sequence[str]) -> NDArray[np.int64]:
+    index = {name: position for position, name in enumerate(class_names)}
+    return np.asarray(records["label"].map(index), dtype=np.int64)
+
+
+def _logits(records: pd.DataFrame) -> NDArray[np.float32]:
+    return np.stack(records["logits"].to_list()).astype(np.float32)
+
+
 def summarise(records: pd.DataFrame, class_names: Sequence[str]) -> dict[str, Any]:
     """Accuracy with its Wilson 95 % interval, macro-F1, recall of each class, NLL in nats, and n.
 
@@ -51,9 +155,7 @@ def summarise(records: pd.DataFrame, class_names: Sequence[str]) -> dict[str, An
     n = len(records)
     if n == 0:
         return {"n": 0}
-    index = {name: position for position, name in enumerate(class_names)}
-    true = records["label"].map(index).to_numpy()
-    logits = np.stack(records["logits"].to_list())
+    true, logits = _true(records, class_names), _logits(records)
     predicted = logits.argmax(axis=1)
     right = int((predicted == true).sum())
     interval = binomtest(right, n).proportion_ci(0.95, method="wilson")
@@ -65,6 +167,6 @@ def summarise(records: pd.DataFrame, class_names: Sequence[str]) -> dict[str, An
         "accuracy_low": interval.low,
         "accuracy_high": interval.high,
         "macro_f1": float(f1_score(true, predicted, labels=present, average="macro")),
-        "nll": float(-np.log(softmax(logits)[np.arange(n), true].clip(math.ulp(0.0))).mean()),
+        "nll": negative_log_likelihood(softmax(logits), true),
         "recall": {class_names[k]: float(recall) for k, recall in zip(present, recalls, strict=True)},
     }

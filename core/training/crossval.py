@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 
@@ -22,7 +21,7 @@ from core.artifact import Facts, load_artifact, save_artifact
 from core.audio import Waveform
 from core.config import Frozen, TrainConfig
 from core.dataset import Dataset
-from core.evaluation import summarise
+from core.evaluation import Calibration, calibrate, pool
 from core.training.data import decode_clips
 from core.training.loop import train
 from core.training.runs import RunConfig, RunFolder
@@ -56,41 +55,24 @@ def cross_validate(config: CrossvalConfig, dataset: Dataset, folder: RunFolder) 
             folder.write_status("running", position, len(members), message=member.run_id)
             _train_member(member, dataset, folder, waves, f"{position + 1}/{len(members)}")
         records = pd.concat([_member(folder, m).records() for m in members if m.fold is not None], ignore_index=True)
-        metrics = aggregate(records, config.class_names) | _circumstances(config, folder, members)
+        calibration = calibrate(records, config.class_names)
+        metrics = pool(records, config.class_names) | {"calibration": calibration.report}
+        metrics |= _circumstances(config, folder, members)
         folder.write_oof(records)
         folder.write_metrics(metrics)
-        _ship(folder, _member(folder, members[-1]), metrics)
+        _ship(folder, _member(folder, members[-1]), calibration, metrics)
         folder.write_status("finished", len(members), len(members))
 
 
-def _ship(folder: RunFolder, trained_on_all: RunFolder, metrics: dict[str, Any]) -> None:
-    """The model on all folds, with the cross-validated metrics that its own training could not measure."""
+def _ship(folder: RunFolder, trained_on_all: RunFolder, calibration: Calibration, metrics: dict[str, Any]) -> None:
+    """The model on all folds, with what its own training could not measure: it never saw a clip for the first time."""
     artifact = load_artifact(trained_on_all.artifact)
-    facts = artifact.manifest.model_dump(include=set(Facts.model_fields))
-    save_artifact(folder.artifact, artifact.net, Facts.model_validate(facts | {"metrics": metrics}))
-
-
-def aggregate(records: pd.DataFrame, class_names: Sequence[str]) -> dict[str, Any]:
-    """Pooled out-of-fold metrics of every seed, and how far folds and seeds lie apart.
-
-    The headline is the mean over seeds of the pooled accuracy; its interval is Wilson's at the number of clips, because
-    seeds answer for the same clips and add no evidence about new ones.
-    """
-    by_seed = {seed: summarise(group, class_names) for seed, group in records.groupby("seed")}
-    by_fold = {fold: summarise(group, class_names)["accuracy"] for fold, group in records.groupby("fold")}
-    accuracies = np.array([pooled["accuracy"] for pooled in by_seed.values()])
-    return {
-        "n": int(records["clip_id"].nunique()),
-        "accuracy": float(accuracies.mean()),
-        "accuracy_sd_over_seeds": _sd(accuracies),
-        "accuracy_sd_over_folds": _sd(np.array(list(by_fold.values()))),
-        "accuracy_by_fold": {str(fold): value for fold, value in by_fold.items()},
-        "seeds": {str(seed): pooled for seed, pooled in by_seed.items()},
+    facts = artifact.manifest.model_dump(include=set(Facts.model_fields)) | {
+        "metrics": metrics,
+        "temperature": calibration.temperature,
+        "conformal_quantile": calibration.conformal_quantile,
     }
-
-
-def _sd(values: np.ndarray[Any, Any]) -> float | None:
-    return float(values.std(ddof=1)) if values.size > 1 else None
+    save_artifact(folder.artifact, artifact.net, Facts.model_validate(facts))
 
 
 def _members(config: CrossvalConfig) -> Iterator[RunConfig]:

@@ -2,6 +2,7 @@ import logging
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.numpy import load_file
@@ -12,9 +13,9 @@ from core.augment import Bank
 from core.config import AugmentConfig, ModelConfig, TrainConfig
 from core.dataset import Dataset, load_dataset
 from core.errors import DatasetError, RunError
-from core.evaluation import summarise
+from core.evaluation import calibrate, pool, summarise
 from core.training import loop
-from core.training.crossval import CrossvalConfig, aggregate, cross_validate
+from core.training.crossval import CrossvalConfig, cross_validate
 from core.training.data import EpochShuffle, decode_clips, trim
 from core.training.runs import RunConfig, RunFolder
 from tests.synthetic_dataset import write_dataset
@@ -250,6 +251,8 @@ def test_cross_validation_can_be_broken_off_and_repeated(
     shipped = load_artifact(folder.artifact).manifest
     assert shipped.run_id == "fold-all-seed-0"
     assert shipped.metrics["accuracy"] == metrics["accuracy"]
+    assert shipped.temperature == metrics["calibration"]["temperature"]
+    assert shipped.conformal_quantile is not None
 
 
 def test_a_fold_record_is_never_from_a_model_that_saw_its_source(finished: RunFolder, dataset: Dataset) -> None:
@@ -258,8 +261,6 @@ def test_a_fold_record_is_never_from_a_model_that_saw_its_source(finished: RunFo
 
 
 def test_summaries_agree_with_a_hand_count() -> None:
-    import pandas as pd
-
     logits = [np.array(row, dtype=np.float32) for row in ([2, 0], [2, 0], [0, 2], [0, 2])]
     records = pd.DataFrame({"label": ["a", "a", "a", "b"], "logits": logits})
     summary = summarise(records, ("a", "b"))
@@ -272,8 +273,6 @@ def test_summaries_agree_with_a_hand_count() -> None:
 
 
 def test_aggregates_average_seeds_but_count_clips_once() -> None:
-    import pandas as pd
-
     right, wrong = np.array([2.0, 0.0], dtype=np.float32), np.array([0.0, 2.0], dtype=np.float32)
     records = pd.DataFrame(
         {
@@ -284,10 +283,30 @@ def test_aggregates_average_seeds_but_count_clips_once() -> None:
             "logits": [right, right, right, wrong],
         }
     )
-    pooled = aggregate(records, ("a", "b"))
+    pooled = pool(records, ("a", "b"))
     assert (pooled["n"], pooled["accuracy"]) == (2, 0.75)
     assert pooled["accuracy_by_fold"] == {"1": 1.0, "2": 0.5}
     assert pooled["accuracy_sd_over_seeds"] == pytest.approx(np.std([1, 0.5], ddof=1))
+
+
+def test_calibration_is_measured_on_folds_that_took_no_part_in_it() -> None:
+    rng = np.random.default_rng(0)
+    rows = []
+    for fold in (1, 2, 3):
+        for clip in range(60):
+            logits = rng.normal(0, 3, 3).astype(np.float32)
+            p = np.exp(logits / 2) / np.exp(logits / 2).sum()  # the true temperature is 2
+            rows.append((f"{fold}-{clip}", fold, 0, "abc"[rng.choice(3, p=p)], logits))
+    records = pd.DataFrame(rows, columns=["clip_id", "fold", "seed", "label", "logits"])
+    fitted = calibrate(records, ("a", "b", "c"))
+    assert fitted.temperature == pytest.approx(2, rel=0.25)
+    assert fitted.report["after"]["nll"] < fitted.report["before"]["nll"]
+    assert fitted.report["after"]["n"] == 180
+    assert fitted.report["conformal_coverage"] == pytest.approx(0.9, abs=0.06)
+    louder = [row * (9 if fold == 2 else 1) for row, fold in zip(records["logits"], records["fold"], strict=True)]
+    spoiled = records.assign(logits=louder)
+    again = calibrate(spoiled, ("a", "b", "c")).report["temperature_by_fold"]
+    assert again["2"] == fitted.report["temperature_by_fold"]["2"]
 
 
 def test_a_bank_keeps_its_labels_where_parameters_are_drawn() -> None:

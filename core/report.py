@@ -1,0 +1,68 @@
+"""What a cross-validation measured, as a table that people and the README read. The numbers are in ``metrics.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from core.errors import RunError
+
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+
+
+def results_table(metrics: Mapping[str, Any]) -> str:
+    """Markdown. Raises ``RunError`` for metrics that are not of a cross-validation."""
+    try:
+        return "\n".join(
+            ["| measure | value |", "|---|---|", *(f"| {name} | {value} |" for name, value in _rows(metrics))]
+        )
+    except KeyError as exc:
+        raise RunError(
+            f"Expected the metrics of a cross-validation, but {exc} is missing. Give its run folder.", code="no_metrics"
+        ) from exc
+    return "\n".join(["| measure | value |", "|---|---|", *rows])
+
+
+def write_results(readme: Path, metrics: Mapping[str, Any]) -> None:
+    """Replace what stands between the results markers of ``readme``. Raises ``RunError`` where they are missing."""
+    text = readme.read_text(encoding="utf-8")
+    before, found, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not found or not end:
+        raise RunError(f"Expected the lines {BEGIN} and {END} in {readme}. Add them where the table belongs.")
+    readme.write_text(f"{before}{BEGIN}\n{results_table(metrics)}\n{END}{after}", encoding="utf-8")
+
+
+def _rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
+    calibration = metrics["calibration"]
+    before, after = calibration["before"], calibration["after"]
+    coverage = calibration["conformal_coverage"]
+    seeds = len(metrics["seeds"])
+    spread = metrics["accuracy_sd_over_seeds"]
+    over_seeds = f", sd over {seeds} seeds {_percent(spread)}" if spread is not None else ", one seed"
+    interval = f"{_percent(metrics['accuracy_low'])} to {_percent(metrics['accuracy_high'])}"
+    weakest = sorted(metrics["recall"].items(), key=lambda item: item[1])[:3]
+    return [
+        ("accuracy, pooled out of fold", f"**{_percent(metrics['accuracy'])}** (n = {metrics['n']}{over_seeds})"),
+        ("its 95 % interval (Wilson)", interval),
+        ("by fold", ", ".join(_percent(value) for value in metrics["accuracy_by_fold"].values())),
+        ("macro-F1", f"{metrics['macro_f1']:.3f}"),
+        ("weakest classes, recall", ", ".join(f"{name.replace('_', ' ')} {_percent(p)}" for name, p in weakest)),
+        ("calibration error (ECE, 15 bins), raw", f"{before['ece']:.3f}"),
+        (
+            "… after temperature of the other folds",
+            f"{after['ece']:.3f}; a perfect model: up to {after['noise_floor_95']:.3f}",
+        ),
+        ("negative log-likelihood, raw → after", f"{before['nll']:.3f} → {after['nll']:.3f} nats"),
+        (
+            "conformal sets, 90 % wanted",
+            f"{_percent(coverage)} held the truth, {calibration['conformal_mean_size']:.2f} classes each",
+        ),
+        ("protocol", metrics["protocol"]),
+        ("hardware", f"{metrics['hardware']}; {metrics['minutes']:.0f} minutes in all"),
+    ]
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f} %"

@@ -1,0 +1,64 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from core.cli import main
+from core.config import ROOT, SHIPPED_ARTIFACT, SHIPPED_RUN
+from core.errors import RunError
+from core.report import BEGIN, END, results_table, write_results
+
+METRICS = json.loads((SHIPPED_RUN / "metrics.json").read_text(encoding="utf-8"))
+
+
+def test_the_readme_holds_the_shipped_runs_table() -> None:
+    section = (ROOT / "README.md").read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
+    assert section.strip() == results_table(METRICS), "run: python -m core report --readme README.md"
+
+
+def test_the_shipped_artifact_carries_the_shipped_runs_numbers() -> None:
+    manifest = json.loads((SHIPPED_ARTIFACT / "artifact.json").read_text(encoding="utf-8"))
+    assert manifest["metrics"] == METRICS
+    assert manifest["temperature"] == METRICS["calibration"]["temperature"]
+
+
+def test_the_metrics_follow_from_the_shipped_records() -> None:
+    import pandas as pd
+
+    from core.evaluation import calibrate, pool
+
+    records = pd.read_parquet(SHIPPED_RUN / "oof.parquet")
+    names = json.loads((SHIPPED_RUN / "config.json").read_text(encoding="utf-8"))["class_names"]
+    assert json.loads(json.dumps(pool(records, names))) == {name: METRICS[name] for name in pool(records, names)}
+    assert calibrate(records, names).report["after"] == pytest.approx(METRICS["calibration"]["after"])
+
+
+def test_the_shipped_recipe_reaches_what_the_readme_promises() -> None:
+    assert METRICS["n"] == 400
+    assert METRICS["accuracy"] >= 0.92
+
+
+def test_the_command_prints_the_table_or_the_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report"]) == 0
+    assert capsys.readouterr().out.strip() == results_table(METRICS)
+    assert main(["report", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == METRICS
+
+
+def test_writing_results_replaces_only_what_stands_between_the_markers(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(f"# A\n{BEGIN}\nold\n{END}\nafter\n")
+    write_results(readme, METRICS)
+    text = readme.read_text()
+    assert text.startswith(f"# A\n{BEGIN}\n| measure")
+    assert text.endswith(f"|\n{END}\nafter\n")
+    assert "old" not in text
+
+
+def test_a_document_without_markers_and_metrics_of_another_kind_are_told(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("# A\n")
+    with pytest.raises(RunError, match="Expected the lines"):
+        write_results(readme, METRICS)
+    with pytest.raises(RunError, match="'calibration' is missing"):
+        results_table({"n": 0})
