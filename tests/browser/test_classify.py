@@ -21,6 +21,7 @@ from core.config import Settings
 from core.records import Prediction
 from tests.browser.serving import ANSWER_MS, settle, upload
 
+AGAIN_MS = 5_000  # measured 0.4 s; a busy machine is given the rest
 RECORDED_S = 6.0  # more than one turn of the 5 s clip that the microphone repeats
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -160,7 +161,7 @@ def test_a_second_look_is_instant(page: Page, clip_path: Path) -> None:
     answered(page)
     page.reload()
     upload(page, clip_path.name, clip_path.read_bytes())
-    expect(page.get_by_role("heading", level=2)).to_be_visible(timeout=3_000)
+    expect(page.get_by_role("heading", level=2)).to_be_visible(timeout=AGAIN_MS)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

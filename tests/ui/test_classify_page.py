@@ -276,6 +276,23 @@ def dataset(tmp_path: Path) -> Path:
     return root
 
 
+def test_a_download_is_followed_by_the_sample_clips(
+    open_app: OpenApp, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from core import download
+
+    def arrive(name: str, destination: Path, *, progress: Callable[[int, int | None], None]) -> Path:
+        progress(0, None)
+        progress(20_000_000, 40_000_000)
+        return Path(shutil.copytree(dataset, destination))
+
+    monkeypatch.setattr(download, "download", arrive)
+    page = open_tab(open_app(DATA_DIR=tmp_path / "new"), "Sample clips")
+    page.button(key=state.DOWNLOAD.name).click().run()
+    assert not page.exception
+    assert page.get_by_key(state.SAMPLE_CLASS.name).options == ["Dog", "Rain"]
+
+
 def test_a_sample_clip_is_chosen_by_class_and_take(open_app: OpenApp, dataset: Path) -> None:
     page = open_tab(open_app(DATA_DIR=dataset), "Sample clips")
     assert not page.header
