@@ -19,7 +19,7 @@ from tests.browser.serving import ANSWER_MS, launch, serve, settle, upload
 OUT = ROOT / "app" / "static" / "screenshot.png"
 CLIP = "1-187207-A-20.ogg"  # a crying baby: several cries, with pauses that the network does not look at
 DATA = Path(os.environ.get("ESC50_DIR", ROOT.parent / "shared" / "data" / "esc10"))
-WIDTH, HEIGHT = 1280, 1500  # down to the end of the spectrogram
+WIDTH, HEIGHT = 1280, 1550  # down to the end of the spectrogram
 
 
 def main(argv: Sequence[str] | None = None) -> int:
