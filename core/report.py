@@ -14,9 +14,7 @@ BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 def results_table(metrics: Mapping[str, Any]) -> str:
     """Markdown. Raises ``RunError`` for metrics that are not of a cross-validation."""
     try:
-        return "\n".join(
-            ["| measure | value |", "|---|---|", *(f"| {name} | {value} |" for name, value in _rows(metrics))]
-        )
+        rows = [f"| {name} | {value} |" for name, value in _rows(metrics)]
     except KeyError as exc:
         raise RunError(
             f"Expected the metrics of a cross-validation, but {exc} is missing. Give its run folder.", code="no_metrics"
