@@ -62,7 +62,9 @@ def backend() -> Backend:
 def _backend(artifact: Path, stamp: tuple[int, ...], max_bytes: int, max_duration_s: float) -> Backend:
     from core.backend import LocalBackend
     from core.classifier import Classifier
+    from core.inference import leave_cores_free
 
+    leave_cores_free()
     return LocalBackend(Classifier.from_artifact(artifact, limits=settings().limits))
 
 

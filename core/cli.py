@@ -53,7 +53,9 @@ def classify(
 ) -> None:
     """Classify sound files. A bad file never stops the others; the exit status is 1 if any failed."""
     from core.classifier import Classifier
+    from core.inference import leave_cores_free
 
+    leave_cores_free()
     settings = Settings.load()
     classifier = Classifier.from_artifact(artifact or settings.artifact, limits=settings.limits)
     failed = False
