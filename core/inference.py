@@ -30,7 +30,7 @@ def leave_cores_free() -> None:
     """Let torch use half of the cores. For entry points that answer people.
 
     A convolution split over every core waits for the slowest at each barrier: on a two-core machine with other work a
-    clip took 385 ms on two threads and 33 ms on one; on the idle machine 7 and 11.
+    clip took 385 ms on two threads and 33 ms on one.
     """
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
 
