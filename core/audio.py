@@ -25,6 +25,7 @@ CLIPPED_AT = 0.999  # of full scale
 SILENT_POWER = 1e-20
 LOUDEST = 2.0**32  # floats scaled like 32-bit integers are odd but sound; beyond, arithmetic on them overflows
 CODEC_SLACK_FRAMES = 4_096  # encoder delay and padding, which headers count differently
+MOST_SAMPLES = 2**28  # over all channels, a few seconds of decoding: a small FLAC may hold many channels at a high rate
 FORMATS = "wav, flac, ogg, opus, mp3, m4a, aac, webm"
 LOOKS_LIKE = {b"%PDF": "a PDF", b"PK\x03\x04": "a zip archive", b"\x89PNG": "a picture", b"\xff\xd8\xff": "a picture"}
 
@@ -131,14 +132,20 @@ def _check_header(header: Header, limits: Limits) -> None:
             code="bad_sample_rate",
         )
     if header.frames is not None:
-        _check_length(header.frames, header.sample_rate_hz, limits, "the header says")
+        _check_length(header.frames, header, limits, "the header says")
 
 
-def _check_length(frames: int, sample_rate_hz: int, limits: Limits, says: str) -> None:
-    seconds = frames / sample_rate_hz
+def _check_length(frames: int, header: Header, limits: Limits, says: str) -> None:
+    seconds = frames / header.sample_rate_hz
     if seconds > limits.max_duration_s:
         raise LimitError(
             f"Expected at most {limits.max_duration_s:,.0f} s of sound, {says} {seconds:,.1f} s. Cut it into parts.",
+            code="too_long",
+        )
+    if frames * header.channels > MOST_SAMPLES:
+        raise LimitError(
+            f"Expected at most {MOST_SAMPLES:,} samples over all channels, {says} {frames * header.channels:,} "
+            f"({header.channels} channels at {header.sample_rate_hz:,} Hz). Mix it down or lower its sample rate.",
             code="too_long",
         )
 
@@ -155,7 +162,7 @@ def _drain(reader: Reader, audio: AudioConfig, limits: Limits) -> Waveform:
         _check_finite(size, meter.frames, header)
         mono = block[:, 0].copy() if header.channels == 1 else block @ to_mono
         meter.add(block, size, mono)
-        _check_length(meter.frames, header.sample_rate_hz, limits, "the sound goes past")
+        _check_length(meter.frames, header, limits, "the sound goes past")
         parts.append(resample.resample_chunk(mono))
     parts.append(resample.resample_chunk(np.zeros(0, dtype=np.float32), last=True))
     _check_enough(meter.frames, reader, audio)
