@@ -18,6 +18,7 @@ from core.records import Prediction, SourceFacts
 if TYPE_CHECKING:
     from core.audio import Waveform
 
+NO_TOOLS = {"displayModeBar": False}  # of charts with nothing to zoom into
 TOP_KS = (3, 5, 10, 20)
 # Containers and codecs that current Chrome, Firefox and Safari all play. Others are played as the model hears them.
 PLAYABLE = {
@@ -85,6 +86,7 @@ def confidence_bars(prediction: Prediction) -> None:
     st.plotly_chart(
         confidence_figure(prediction.probabilities, top_k=top_k or classes),
         key="classify_bars",
+        config=NO_TOOLS,
         alt=f"Bars of the most probable classes; {words.plain(prediction.label)} leads.",
     )
     st.caption("Each bar is the probability of one class; all classes together make 100 %.")

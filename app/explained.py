@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from app import services, state, words
-from app.components import errors_shown
+from app.components import NO_TOOLS, errors_shown
 from app.services import Sound
 from core.records import Prediction
 
@@ -145,6 +145,7 @@ def feature_maps(sound: Sound, why: Explanation) -> None:
     st.plotly_chart(
         feature_map_figure(stage, channels=channels, span_s=(why.start_s, why.end_s)),
         key="classify_maps",
+        config=NO_TOOLS,
         alt=f"Feature maps of {plain_stage(stage.name)}: the mean over all channels and {len(channels)} single ones.",
     )
     st.caption(

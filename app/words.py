@@ -47,7 +47,7 @@ def margin_in_words(prediction: Prediction) -> str:
     if prediction.margin >= CLEAR_MARGIN:
         return f"**Clear:** far ahead of the runner-up, {runner_up}."
     if prediction.margin >= CLOSE_MARGIN:
-        return f"**Likely:** ahead of the runner-up, {runner_up}, but not by much."
+        return f"**Likely:** ahead of the runner-up, {runner_up}, which stays possible."
     return f"**Close call:** the runner-up, {runner_up}, is only {prediction.margin * 100:.0f} points behind."
 
 
@@ -59,7 +59,7 @@ def entropy_in_words(prediction: Prediction) -> str:
     undecided = f"as undecided as an even choice among {effective:.1f} of the {classes} classes"
     if effective < FEW_ANSWERS:
         return f"**Divided:** {undecided}."
-    return f"**Spread out:** {undecided}. Hardly an answer."
+    return f"**Spread out:** {undecided}."
 
 
 def leaders(prediction: Prediction, class_names: Sequence[str]) -> list[str]:
