@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 
 FRAME, HOP = 2048, 1024  # samples; at 32 kHz 64 ms and 32 ms
 ACTIVE_DB = 60.0
-ROLLOFF = 0.85  # share of energy below the rolloff; librosa's default
+ROLLOFF = 0.85  # share of the magnitude below the rolloff; librosa's default
+FLATNESS_FLOOR = 1e-10  # power; librosa's default
+FRAMES_AT_ONCE = 64  # fits the processor's cache, and bounds memory on long audio
 MEL_BANDS = 8  # broad: an octave or so each
 LOUDNESS_BLOCK_S = 0.4  # ITU-R BS.1770: shorter sounds have no loudness
 QUIETEST_POWER = 1e-20
@@ -53,23 +55,27 @@ NAMES = tuple(descriptor.name for descriptor in DESCRIPTORS)
 
 
 def describe(samples: NDArray[np.float32], sample_rate_hz: int) -> dict[str, float]:
-    """Every entry of ``DESCRIPTORS`` for ``samples`` (N,), N ≥ 1."""
-    rms, peak = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))), float(np.abs(samples).max())
-    values = {
-        "rms_dbfs": _decibel(rms),
-        "peak_dbfs": _decibel(peak),
-        "loudness_lufs": _loudness(samples, sample_rate_hz),
-        "crest_factor_db": _decibel(peak / rms) if rms > 0 else math.nan,
-        "zero_crossing_rate": float(np.mean(np.signbit(samples[1:]) != np.signbit(samples[:-1])))
-        if samples.size > 1 and peak > 0
-        else math.nan,
-    }
-    values |= _spectral(_power_frames(samples), sample_rate_hz)
+    """Every entry of ``DESCRIPTORS`` for ``samples`` (N,), N ≥ 1, |samples| ≤ 2³²."""
+    values = _levels(samples, sample_rate_hz)
+    values |= _spectral(_frame_spectra(samples, sample_rate_hz))
     return {name: values.get(name, math.nan) for name in NAMES}
 
 
-def _decibel(amplitude: float) -> float:
-    return 20 * math.log10(amplitude) if amplitude > 0 else math.nan
+def _levels(samples: NDArray[np.float32], sample_rate_hz: int) -> dict[str, float]:
+    peak = float(np.abs(samples).max())
+    if peak == 0:
+        return {}
+    rms = peak * math.sqrt(np.mean(np.square(samples / peak, dtype=np.float64)))  # scaled: no square underflows
+    values = {
+        "rms_dbfs": 20 * math.log10(rms),
+        "peak_dbfs": 20 * math.log10(peak),
+        "loudness_lufs": _loudness(samples, sample_rate_hz),
+        "crest_factor_db": 20 * math.log10(peak / rms),
+    }
+    if samples.size > 1:
+        negative = samples < 0  # not the sign bit: resampled silence holds zeros of either sign
+        values["zero_crossing_rate"] = float(np.mean(negative[1:] != negative[:-1]))
+    return values
 
 
 def _loudness(samples: NDArray[np.float32], sample_rate_hz: int) -> float:
@@ -86,12 +92,49 @@ def _meter(sample_rate_hz: int) -> pyloudnorm.Meter:
     return pyloudnorm.Meter(sample_rate_hz, block_size=LOUDNESS_BLOCK_S)
 
 
-def _power_frames(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Hann-windowed power spectra, (T, FRAME / 2 + 1); a shorter sound is one zero-padded frame."""
+class _Spectra(NamedTuple):
+    """One value a frame, (T,), but ``bands`` (T, ``MEL_BANDS``)."""
+
+    energy: NDArray[np.float32]
+    centroid_hz: NDArray[np.float32]
+    bandwidth_hz: NDArray[np.float32]
+    rolloff_hz: NDArray[np.float32]
+    flatness: NDArray[np.float32]
+    bands: NDArray[np.float32]
+
+
+def _frame_spectra(samples: NDArray[np.float32], sample_rate_hz: int) -> _Spectra:
+    """Measures of Hann-windowed frames; a shorter sound is one zero-padded frame."""
     padded = np.pad(samples, (0, max(0, FRAME - samples.size)))
     frames = np.lib.stride_tricks.sliding_window_view(padded, FRAME)[::HOP]
+    chunks = [
+        _measure(frames[start : start + FRAMES_AT_ONCE], sample_rate_hz)
+        for start in range(0, len(frames), FRAMES_AT_ONCE)
+    ]
+    return _Spectra(*(np.concatenate(column) for column in zip(*chunks, strict=True)))
+
+
+def _measure(frames: NDArray[np.float32], sample_rate_hz: int) -> _Spectra:
     spectrum = scipy.fft.rfft(frames * _window(), axis=1)
-    return np.asarray(spectrum.real**2 + spectrum.imag**2)
+    power = np.square(spectrum.real) + np.square(spectrum.imag)  # (T, FRAME / 2 + 1)
+    energy = power.sum(axis=1)
+    magnitude = np.sqrt(power)
+    total = np.maximum(magnitude.sum(axis=1), np.finfo(np.float32).tiny)
+    hz = np.linspace(0, sample_rate_hz / 2, power.shape[1], dtype=np.float32)
+    centroid = magnitude @ hz / total
+    deviation = hz - centroid[:, None]  # taken before squaring: E[f²] − E[f]² loses narrow spectra in float32
+    variance = np.einsum("tf,tf,tf->t", magnitude, deviation, deviation) / total
+    below = np.cumsum(magnitude, axis=1) < ROLLOFF * total[:, None]
+    rolloff = np.minimum(np.count_nonzero(below, axis=1), hz.size - 1)
+    floored = np.maximum(power, FLATNESS_FLOOR)
+    return _Spectra(
+        energy=energy,
+        centroid_hz=centroid,
+        bandwidth_hz=np.sqrt(variance),
+        rolloff_hz=hz[rolloff],
+        flatness=np.exp(np.log(floored).mean(axis=1)) / floored.mean(axis=1),
+        bands=power @ _mel_bands(sample_rate_hz) / FRAME,
+    )
 
 
 @lru_cache(maxsize=1)
@@ -99,25 +142,18 @@ def _window() -> NDArray[np.float32]:
     return np.hanning(FRAME + 1)[:-1].astype(np.float32)
 
 
-def _spectral(power: NDArray[np.float32], sample_rate_hz: int) -> dict[str, float]:
-    energy = power.sum(axis=1)
-    if energy.max() <= QUIETEST_POWER:
+def _spectral(frames: _Spectra) -> dict[str, float]:
+    """Means over the frames that carry sound."""
+    loudest = frames.energy.max()
+    if loudest <= QUIETEST_POWER:
         return {"active_fraction": 0.0}
-    active = energy > energy.max() * 10 ** (-ACTIVE_DB / 10)
-    power = power[active]
-    magnitude = np.sqrt(power)
-    share = magnitude / magnitude.sum(axis=1, keepdims=True)
-    hz = np.linspace(0, sample_rate_hz / 2, power.shape[1], dtype=np.float32)
-    centroid = share @ hz
-    variance = np.maximum(share @ hz**2 - centroid**2, 0)
-    below = (np.cumsum(share, axis=1) < ROLLOFF).sum(axis=1)
-    geometric = np.exp(np.log(np.maximum(power, 1e-10)).mean(axis=1))
-    bands = power.mean(axis=0) @ _mel_bands(sample_rate_hz) / FRAME
+    active = frames.energy > loudest * 10 ** (-ACTIVE_DB / 10)
+    bands = frames.bands[active].mean(axis=0)
     return {
-        "spectral_centroid_hz": float(centroid.mean()),
-        "spectral_bandwidth_hz": float(np.sqrt(variance).mean()),
-        "spectral_rolloff_hz": float(hz[np.minimum(below, hz.size - 1)].mean()),
-        "spectral_flatness": float((geometric / np.maximum(power, 1e-10).mean(axis=1)).mean()),
+        "spectral_centroid_hz": float(frames.centroid_hz[active].mean()),
+        "spectral_bandwidth_hz": float(frames.bandwidth_hz[active].mean()),
+        "spectral_rolloff_hz": float(frames.rolloff_hz[active].mean()),
+        "spectral_flatness": float(frames.flatness[active].mean()),
         "active_fraction": float(active.mean()),
         **{f"mel_band_{band}_db": 10 * math.log10(max(level, 1e-12)) for band, level in enumerate(bands, start=1)},
     }
