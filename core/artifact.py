@@ -98,6 +98,7 @@ def save_artifact(folder: Path, net: AudioResNet, facts: Facts) -> Manifest:
             "probe": _record_probe(net, facts.audio).model_dump(mode="json"),
         }
         content["fingerprint"] = fingerprint_of(content)
+        (staged / WEIGHTS).chmod(0o644)  # safetensors leaves it to its owner alone
         (staged / MANIFEST).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         if folder.exists():
             folder.rename(Path(part) / "replaced")

@@ -9,9 +9,11 @@ interrupted goes on from its last checkpoint, so the command can be killed anywh
 from __future__ import annotations
 
 import logging
+import os
 import platform
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -110,10 +112,27 @@ def _train_member(
 
 def _circumstances(config: CrossvalConfig, folder: RunFolder, members: Sequence[RunConfig]) -> dict[str, Any]:
     return {
-        "protocol": f"{len(config.folds)} published folds, {len(config.seeds)} seeds, {config.train.epochs} epochs, "
-        f"{'moving average' if config.train.ema_decay else 'last epoch'}; nothing selected on held-out clips",
-        "hardware": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
-        if not torch.cuda.is_available()
-        else torch.cuda.get_device_name(),
+        "protocol": _protocol(config),
+        "hardware": hardware(),
         "minutes": round(sum(_member(folder, member).metrics()["minutes"] for member in members), 1),
     }
+
+
+def _protocol(config: CrossvalConfig) -> str:
+    last = "moving average" if config.train.ema_decay else "last epoch"
+    split = f"{_counted(len(config.folds), 'published fold')}, {_counted(len(config.seeds), 'seed')}"
+    return f"{split}, {config.train.epochs} epochs, {last}; nothing selected on held-out clips"
+
+
+def hardware() -> str:
+    """The accelerator's name, else the processor's and how many cores there are."""
+    if torch.cuda.is_available():
+        return str(torch.cuda.get_device_name())
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return f"{name}, {_counted(os.cpu_count() or 1, 'core')}"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
