@@ -181,6 +181,16 @@ def _gather(parts: Iterator[Block]) -> Iterator[Block]:
         yield np.concatenate(waiting)
 
 
+class _Memory(io.BytesIO):
+    """Damage makes libsndfile seek to before the start, and soundfile print a traceback if that is an error."""
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        try:
+            return super().seek(offset, whence)
+        except ValueError:
+            return self.tell()
+
+
 class _Forward(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no types
     """soundfile seeks after every read of what it believes seekable, which costs time and garbles mp3."""
 
@@ -192,7 +202,7 @@ class SoundFileReader:
     """libsndfile. Raises ``soundfile.LibsndfileError`` for what it does not read."""
 
     def __init__(self, data: bytes, container: str) -> None:
-        self._file = _Forward(io.BytesIO(_with_size(data) if container == "wav" else data))
+        self._file = _Forward(_Memory(_with_size(data) if container == "wav" else data))
         frames = self._file.frames
         self.header = Header(
             container=container,
