@@ -47,12 +47,12 @@ def test_the_command_prints_the_table_or_the_json(capsys: pytest.CaptureFixture[
 
 def test_writing_results_replaces_only_what_stands_between_the_markers(tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
-    readme.write_text(f"# A\n{BEGIN}\nold\n{END}\nafter\n")
+    readme.write_text(f"# A\n{BEGIN}\nstale\n{END}\nafter\n")
     write_results(readme, METRICS)
     text = readme.read_text()
     assert text.startswith(f"# A\n{BEGIN}\n| measure")
     assert text.endswith(f"|\n{END}\nafter\n")
-    assert "old" not in text
+    assert "stale" not in text
 
 
 def test_a_document_without_markers_and_metrics_of_another_kind_are_told(tmp_path: Path) -> None:
