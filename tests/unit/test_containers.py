@@ -283,7 +283,7 @@ def test_a_films_sound_is_read_and_its_pictures_are_not_decoded() -> None:
 
 def test_an_unknown_codec_is_named_as_such() -> None:
     data = by_av(noise(), "matroska", "pcm_s16le").replace(b"A_PCM/INT/LIT", b"A_XYZ/INT/LIT")
-    with pytest.raises(AudioError, match="Expected a usual codec .* got an unknown one.* Export it again") as caught:
+    with pytest.raises(AudioError, match=r"Expected a usual codec .* got an unknown one.* Export it again") as caught:
         decode(data)
     assert caught.value.code == "unknown_codec"
 
