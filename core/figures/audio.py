@@ -185,16 +185,25 @@ def confidence_figure(probabilities: Mapping[str, float], *, top_k: int) -> go.F
             x=values,
             y=names,
             orientation="h",
-            text=[f"{value:.1%}" for value in values],
+            text=[percent(value) for value in values],
             textposition="outside",
             cliponaxis=False,
             hovertemplate="%{y}: %{x:.2%}<extra></extra>",
         )
     )
-    figure.update_xaxes(range=[0, 1.12], tickvals=[0, 0.25, 0.5, 0.75, 1], tickformat=".0%", title_text="Confidence")
+    figure.update_xaxes(range=[0, 1.3], tickvals=[0, 0.25, 0.5, 0.75, 1], tickformat=".0%", title_text="Confidence")
     figure.update_yaxes(autorange="reversed", automargin=True)
     figure.update_layout(height=90 + 36 * len(ranked), margin={"l": 10, "r": 10, "t": 10, "b": 10}, bargap=0.35)
     return figure
+
+
+def percent(value: float) -> str:
+    """One decimal, and never a rounded 0 or 100: nothing is certain."""
+    if 0 < value < 0.0005:
+        return "< 0.1%"
+    if 0.9995 <= value < 1:
+        return "> 99.9%"
+    return f"{value:.1%}"
 
 
 def feature_map_figure(stage: Stage, *, channels: Sequence[int], span_s: tuple[float, float]) -> go.Figure:

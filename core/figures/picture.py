@@ -14,7 +14,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from core import __version__
 from core.audio import Waveform
 from core.explain import Explanation, Stage
-from core.figures.audio import CAM_COLOURS, CAM_LEVELS, SHOWN_DB, TICKS_HZ, enlarged, envelope, mel_rows
+from core.figures.audio import CAM_COLOURS, CAM_LEVELS, SHOWN_DB, TICKS_HZ, enlarged, envelope, mel_rows, percent
 from core.records import Prediction
 
 SIZE_INCHES, DPI = (10.67, 8.0), 150  # 1600 × 1200 pixels
@@ -62,7 +62,7 @@ def _draw_waveform(axes: Axes, wave: Waveform, colour: str) -> None:
 def _draw_confidence(axes: Axes, prediction: Prediction, top_k: int, colour: str) -> None:
     ranked = list(prediction.probabilities.items())[:top_k]
     bars = axes.barh([_capital(name) for name, _ in ranked], [p for _, p in ranked], color=colour)
-    axes.bar_label(bars, [f"{p:.1%}" for _, p in ranked], padding=3, fontsize=8)
+    axes.bar_label(bars, [percent(p) for _, p in ranked], padding=3, fontsize=8)
     axes.invert_yaxis()
     axes.set_xlim(0, 1.15)
     axes.set_xticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
@@ -115,7 +115,7 @@ def _subtitle(prediction: Prediction) -> str:
     others = ", ".join(warning.code.replace("_", " ") for warning in prediction.quality)
     note = f" · recording: {others}" if others else ""
     return (
-        f"{prediction.confidence:.1%} confident · margin {prediction.margin:.1%} · "
+        f"{percent(prediction.confidence)} confident · margin {prediction.margin:.1%} · "
         f"entropy {prediction.entropy:.2f} nats · {prediction.duration_s:.2f} s{note}"
     )
 

@@ -10,6 +10,7 @@ from core.figures.audio import (
     envelope,
     feature_map_figure,
     mel_rows,
+    percent,
     sound_figure,
 )
 from core.records import SourceFacts, WindowPrediction
@@ -129,6 +130,22 @@ def test_confidence_bars_are_most_probable_first_and_no_more_than_asked() -> Non
     assert list(bars.y) == ["Sea waves", "Rain"]
     assert list(bars.x) == [0.7, 0.2]
     assert list(bars.text) == ["70.0%", "20.0%"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0.0%"),
+        (1e-6, "< 0.1%"),
+        (0.0005, "0.1%"),
+        (0.5, "50.0%"),
+        (0.9994, "99.9%"),
+        (0.99999, "> 99.9%"),
+        (1, "100.0%"),
+    ],
+)
+def test_a_confidence_is_never_rounded_to_certainty(value: float, text: str) -> None:
+    assert percent(value) == text
 
 
 def test_no_classes_give_a_figure_that_says_so() -> None:
