@@ -23,6 +23,7 @@ from core.errors import AudioError
 Block = NDArray[np.float32]
 READ_FRAMES = 4_096  # a broken stream loses the read it breaks in; FLAC's own blocks have this size
 BLOCK_FRAMES = 65_536  # what the reads are gathered to, so that the work on each block is cheap
+MOST_PACKETS = 2**17  # eleven minutes of 5 ms each; bounds the work where packets hold a sample each
 MOST_BAD_PACKETS = 100  # a few are passed over; more are not worth the time
 UNSIZED_FROM = 0x7FFF_0000  # sizes from here, or 0, stand in streamed wav headers that were never completed
 FOLLOWING_CHUNKS = (b"LIST", b"fact", b"id3 ", b"ID3 ", b"bext", b"cue ", b"smpl")
@@ -290,10 +291,10 @@ class AvReader:
         )
 
     def _decode(self) -> Generator[av.AudioFrame, None, None]:
-        """Frames in order; a packet that cannot be decoded is passed over, unless there are very many."""
-        bad_packets = 0
+        """Frames in order; a packet that cannot be decoded is passed over, up to a point."""
         packets = self._container.demux(self._stream)
-        while bad_packets <= MOST_BAD_PACKETS:
+        bad_packets = 0
+        for _ in range(MOST_PACKETS):
             try:
                 packet = next(packets, None)
             except (av.error.FFmpegError, ValueError):
@@ -307,31 +308,40 @@ class AvReader:
                 continue
             except (av.error.FFmpegError, ValueError):
                 bad_packets += 1
+                if bad_packets > MOST_BAD_PACKETS:
+                    break
                 continue
             yield from frames
         self.broken = True
 
     def blocks(self) -> Iterator[Block]:
-        return _gather(self._planes())
+        return _gather(self._parts())
 
-    def _planes(self) -> Iterator[Block]:
-        planar = av.AudioResampler(format="fltp")  # sample format only: rate and channels stay
+    def _parts(self) -> Iterator[Block]:
         frame = self._first
         while frame is not None:
             if frame.sample_rate != self.header.sample_rate_hz or frame.layout.nb_channels != self.header.channels:
                 self.broken = True  # changed in mid-stream: what follows is another sound
                 return
-            try:
-                parts = [part.to_ndarray().T.astype(np.float32, copy=False) for part in planar.resample(frame)]
-            except (av.error.FFmpegError, ValueError):
-                self.broken = True
-                return
-            yield from parts
+            yield _to_block(frame)
             frame = next(self._frames, None)
 
     def close(self) -> None:
         self._frames.close()
         self._container.close()
+
+
+def _to_block(frame: av.AudioFrame) -> Block:
+    """Any sample format to (frames, channels) float32; integers become ±1 by their width, as libsndfile does it."""
+    samples = frame.to_ndarray()
+    by_frame = samples.T if frame.format.is_planar else samples.reshape(-1, frame.layout.nb_channels)
+    with np.errstate(over="ignore"):  # doubles beyond float32 become infinite, and are refused as that
+        block = by_frame.astype(np.float32)
+    if samples.dtype == np.uint8:
+        return block / np.float32(128) - np.float32(1)
+    if np.issubdtype(samples.dtype, np.integer):
+        return block / np.float32(2 ** (8 * samples.dtype.itemsize - 1))
+    return block
 
 
 def _tells_its_length(data: bytes, container: str) -> bool:

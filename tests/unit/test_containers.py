@@ -339,6 +339,48 @@ def test_ffmpeg_is_never_left_to_guess_the_format(monkeypatch: pytest.MonkeyPatc
     assert asked[0]["options"]["protocol_whitelist"] == "none"
 
 
+def test_packets_beyond_all_reason_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.containers.MOST_PACKETS", 50)
+    wave = decode(by_av(noise(2), "adts", "aac"))
+    assert wave.duration_s == pytest.approx(50 * 1_024 / RATE, abs=1e-4)
+    assert wave.source.truncated
+
+
+def test_rubbish_packets_are_passed_over_only_so_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.containers.MOST_BAD_PACKETS", 0)
+    data = bytearray(by_av(noise(4), "webm", "libopus"))
+    for place in range(len(data) // 2, len(data) // 2 + 2_000, 50):
+        data[place : place + 10] = b"\xff" * 10
+    wave = decode(bytes(data))
+    assert wave.duration_s < 3.9
+    assert wave.source.truncated
+
+
+@pytest.mark.parametrize(
+    ("codec", "step"),
+    [
+        ("pcm_u8", 2**-7),
+        ("pcm_s16le", 2**-15),
+        ("pcm_s24le", 2**-23),
+        ("pcm_s32le", 2**-24),
+        ("pcm_f32le", 2**-24),
+        ("pcm_f64le", 2**-24),
+    ],
+)
+def test_every_sample_format_of_ffmpeg_has_full_scale_at_one(codec: str, step: float) -> None:
+    sound = noise(channels=2)
+    with closing(AvReader(by_av(sound, "wav", codec), "wav")) as reader:
+        np.testing.assert_allclose(np.concatenate(list(reader.blocks())), sound, atol=1.01 * step)
+
+
+def test_doubles_that_no_float_holds_are_refused() -> None:
+    data = by_av(noise(), "wav", "pcm_f64le")
+    start = data.index(b"data") + 8
+    huge = np.frombuffer(data[start : start + 8 * RATE], dtype="<f8") * 1e300
+    with closing(AvReader(data[:start] + huge.tobytes(), "wav")) as reader:
+        assert not np.isfinite(np.concatenate(list(reader.blocks()))).all()
+
+
 @pytest.mark.parametrize("start", [disguise for disguise in DISGUISES if disguise])
 def test_megabytes_of_rubbish_behind_a_good_start_are_soon_refused(start: bytes) -> None:
     began = time.perf_counter()
