@@ -7,6 +7,7 @@ crosses folds: a leak there would flatter every number that follows.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,12 +74,21 @@ def load_dataset(root: Path) -> Dataset:
 
 
 def sample_clips(dataset: Dataset, *, per_class: int = 1) -> list[Clip]:
-    """The first ``per_class`` clips of every class by file name: what the app offers to try."""
-    chosen: list[Clip] = []
-    for target in range(len(dataset.class_names)):
-        of_class = sorted((clip for clip in dataset.clips if clip.target == target), key=lambda clip: clip.filename)
-        chosen += of_class[:per_class]
-    return chosen
+    """``per_class`` clips of every class to try, each from another recording and, as far as they go, another fold."""
+    return [clip for target in range(len(dataset.class_names)) for clip in _varied(dataset, target)[:per_class]]
+
+
+def _varied(dataset: Dataset, target: int) -> list[Clip]:
+    """The clips of a class, one recording each, taking turns between folds."""
+    turns: Counter[int] = Counter()
+    ordered = []
+    seen = set()
+    for clip in sorted((clip for clip in dataset.clips if clip.target == target), key=lambda clip: clip.filename):
+        if clip.source_group not in seen:
+            seen.add(clip.source_group)
+            ordered.append((turns[clip.fold], clip.fold, clip.filename, clip))
+            turns[clip.fold] += 1
+    return [clip for *_, clip in sorted(ordered, key=lambda item: item[:3])]
 
 
 def _read_table(root: Path) -> pd.DataFrame:
