@@ -54,6 +54,7 @@ FFMPEG_OPTIONS = {
     "codec_whitelist": ",".join(sorted(CODECS)),  # pictures and films in a file are never decoded
     "protocol_whitelist": "none",  # nothing else is ever opened
 }
+MOST_PLANES = 7  # of a frame of 8 or more, PyAV 18.1 reads past the end of the list of planes, and crashes
 COUNTED_FRAMES = (b"Xing", b"Info", b"VBRI")  # an mp3 without any of these has its length guessed from the bit rate
 COUNTED_WITHIN_BYTES = 4_096
 
@@ -318,12 +319,20 @@ class AvReader:
         return _gather(self._parts())
 
     def _parts(self) -> Iterator[Block]:
+        interleave = av.AudioResampler(format="flt")  # rate and channels stay
         frame = self._first
         while frame is not None:
             if frame.sample_rate != self.header.sample_rate_hz or frame.layout.nb_channels != self.header.channels:
                 self.broken = True  # changed in mid-stream: what follows is another sound
                 return
-            yield _to_block(frame)
+            if frame.format.is_planar and frame.layout.nb_channels > MOST_PLANES:
+                try:
+                    yield from map(_to_block, interleave.resample(frame))
+                except (av.error.FFmpegError, ValueError):
+                    self.broken = True
+                    return
+            else:
+                yield _to_block(frame)
             frame = next(self._frames, None)
 
     def close(self) -> None:

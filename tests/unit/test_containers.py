@@ -41,7 +41,7 @@ def by_soundfile(sound: np.ndarray, kind: str, subtype: str | None = None) -> by
 def by_av(sound: np.ndarray, container: str, codec: str, *, film: bool = False) -> bytes:
     """A file of one sound track, beside a film if asked; in packets of the codec's own size, or 1024 frames."""
     buffer = io.BytesIO()
-    layout = {1: "mono", 2: "stereo"}[sound.shape[1]]
+    layout = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}[sound.shape[1]]
     with av.open(buffer, "w", format=container) as out:
         if film:
             video = out.add_stream("mpeg4", rate=10)
@@ -49,7 +49,7 @@ def by_av(sound: np.ndarray, container: str, codec: str, *, film: bool = False) 
         stream = out.add_stream(codec, rate=RATE, layout=layout)
         size = stream.codec_context.frame_size or 1_024
         fit = av.AudioResampler(format=stream.codec_context.format, layout=layout, rate=RATE, frame_size=size)
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(sound.T), format="fltp", layout=layout)
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(sound).reshape(1, -1), format="flt", layout=layout)
         frame.sample_rate = RATE
         for part in [*fit.resample(frame), *fit.resample(None)]:
             out.mux(stream.encode(part))
@@ -271,6 +271,23 @@ def test_each_container_has_its_reader() -> None:
         assert isinstance(reader, AvReader)
     with closing(open_sound(by_av(noise(), "wav", "ac3"), "wav")) as reader:  # libsndfile has no AC-3
         assert isinstance(reader, AvReader)
+
+
+@pytest.mark.parametrize("channels", [2, 6, 8])
+@pytest.mark.parametrize(("container", "codec"), [("ipod", "aac"), ("webm", "libopus"), ("matroska", "pcm_f32le")])
+def test_every_channel_is_read_of_planar_frames_too(container: str, codec: str, channels: int) -> None:
+    """Eight planes crashed the process: PyAV looks for the end of their list in the memory behind it."""
+    seconds = np.arange(RATE) / RATE
+    tones = 0.3 * np.sin(2 * np.pi * 500 * np.arange(1, channels + 1) * seconds[:, None])
+    if channels > 2:
+        tones[:, 3] = 0  # the low-frequency channel passes none of them
+    data = by_av(tones.astype(np.float32), container, codec)
+    wave = decode(data)
+    assert wave.source.channels == channels
+    spectrum = np.abs(np.fft.rfft(wave.samples[:32_000]))
+    levels = spectrum[500 * np.arange(1, channels + 1)] / (16_000 * 0.3 / channels)
+    expected = np.where(np.any(tones, axis=0), 1, 0)
+    np.testing.assert_allclose(levels, expected, atol=0.15)
 
 
 def test_a_films_sound_is_read_and_its_pictures_are_not_decoded() -> None:
