@@ -4,6 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUNTIME := .venv/.runtime
 DEVELOPMENT := .venv/.development
+# A broken .venv would be the system's Python: refuse rather than install there.
+INSTALL := $(BIN)/python -m pip --require-virtualenv install --quiet --disable-pip-version-check
 DATA ?= data/esc10
 FOLD ?= 1
 
@@ -40,19 +42,22 @@ clean: ## Remove .venv and caches; runs and data stay
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.venv/bin/python:
+# The last file that venv writes: a creation that was interrupted is repeated.
+.venv/bin/activate:
+	@command -v $(PYTHON) >/dev/null || \
+		{ echo "Expected Python 3.11 or newer, found no $(PYTHON). Try: make setup PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Expected Python 3.11 or newer, $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make setup PYTHON=python3.12"; exit 1; }
 	@echo "Creating .venv with $$($(PYTHON) --version)"
 	$(PYTHON) -m venv .venv
 
-$(RUNTIME): requirements.txt setup_torchaudio.py | .venv/bin/python
+$(RUNTIME): requirements.txt setup_torchaudio.py | .venv/bin/activate
 	@echo "Installing the runtime; the first time this takes a minute or a few"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(INSTALL) -r requirements.txt
 	$(BIN)/python setup_torchaudio.py
 	@touch $@
 
 $(DEVELOPMENT): requirements-dev.txt $(RUNTIME)
 	@echo "Installing the development tools"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(INSTALL) -r requirements-dev.txt
 	@touch $@
