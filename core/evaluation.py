@@ -27,8 +27,10 @@ from core.descriptors import describe
 from core.diagnostics.calibration import calibration_scores
 from core.inference import infer, softmax
 from core.model import AudioResNet
+from core.robustness import CONDITIONS, degraded
 
 COVERAGE = 0.9  # of conformal sets
+ROBUSTNESS_COLUMNS = ("clip_id", "fold", "seed", "condition", "correct")
 CLIP_COLUMNS = ("clip_id", "fold", "source_group", "label", "seed", "logits", "embedding")  # descriptors follow
 
 
@@ -52,6 +54,30 @@ def _record(net: AudioResNet, clip: Clip, wave: Waveform, audio: AudioConfig, se
         "embedding": answer.embedding,
         **describe(wave.samples, wave.sample_rate_hz),
     }
+
+
+def answer_degraded(
+    net: AudioResNet, clips: Sequence[Clip], waves: Sequence[Waveform], audio: AudioConfig, *, seed: int
+) -> pd.DataFrame:
+    """Every clip under every condition of ``core.robustness``: one row each, ``ROBUSTNESS_COLUMNS``."""
+    rows = []
+    for condition in CONDITIONS:
+        sounds = degraded(condition, [wave.samples for wave in waves], audio.sample_rate_hz)
+        for clip, sound in zip(clips, sounds, strict=True):
+            predicted = int(infer(net, sound, audio).logits.argmax())
+            rows.append((clip.filename, clip.fold, seed, condition, clip.target == predicted))
+    return pd.DataFrame(rows, columns=list(ROBUSTNESS_COLUMNS))
+
+
+def summarise_robustness(answers: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Accuracy under each condition, pooled over folds and seeds; Wilson's 95 % interval at the number of clips."""
+    n = int(answers["clip_id"].nunique())
+    summary = {}
+    for condition, group in answers.groupby("condition", sort=False):
+        mean = float(group["correct"].mean())
+        interval = binomtest(round(mean * n), n).proportion_ci(0.95, method="wilson")
+        summary[str(condition)] = {"accuracy": mean, "low": interval.low, "high": interval.high, "n": n}
+    return summary
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,12 @@ def results_table(metrics: Mapping[str, Any]) -> str:
     """Markdown. Raises ``RunError`` for metrics that are not of a cross-validation."""
     try:
         rows = [f"| {name} | {value} |" for name, value in _rows(metrics)]
+        robustness = _robustness(metrics)
     except KeyError as exc:
         raise RunError(
             f"Expected the metrics of a cross-validation, but {exc} is missing. Give its run folder.", code="no_metrics"
         ) from exc
-    return "\n".join(["| measure | value |", "|---|---|", *rows])
+    return "\n".join(["| measure | value |", "|---|---|", *rows, "", *robustness])
 
 
 def write_results(readme: Path, metrics: Mapping[str, Any]) -> None:
@@ -60,6 +61,14 @@ def _rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("protocol", metrics["protocol"]),
         ("hardware", f"{metrics['hardware']}; {metrics['minutes']:.0f} minutes in all"),
     ]
+
+
+def _robustness(metrics: Mapping[str, Any]) -> list[str]:
+    rows = [
+        f"| {condition} | {_percent(of['accuracy'])} | {_percent(of['low'])} to {_percent(of['high'])} |"
+        for condition, of in metrics["robustness"].items()
+    ]
+    return [f"| the same clips (n = {metrics['n']}) | accuracy | 95 % interval |", "|---|---|---|", *rows]
 
 
 def _percent(value: float) -> str:

@@ -23,10 +23,10 @@ from core.artifact import Facts, load_artifact, save_artifact
 from core.audio import Waveform
 from core.config import Frozen, TrainConfig
 from core.dataset import Dataset
-from core.evaluation import Calibration, calibrate, pool
+from core.evaluation import Calibration, answer_degraded, calibrate, pool, summarise_robustness
 from core.training.data import decode_clips
 from core.training.loop import train
-from core.training.runs import RunConfig, RunFolder
+from core.training.runs import RunConfig, RunFolder, write_table
 
 log = logging.getLogger(__name__)
 
@@ -56,11 +56,14 @@ def cross_validate(config: CrossvalConfig, dataset: Dataset, folder: RunFolder) 
         for position, member in enumerate(members):
             folder.write_status("running", position, len(members), message=member.run_id)
             _train_member(member, dataset, folder, waves, f"{position + 1}/{len(members)}")
-        records = pd.concat([_member(folder, m).records() for m in members if m.fold is not None], ignore_index=True)
+        held_out = [member for member in members if member.fold is not None]
+        records = pd.concat([_member(folder, member).records() for member in held_out], ignore_index=True)
+        degraded = pd.concat([_degrade(member, dataset, folder, waves) for member in held_out], ignore_index=True)
         calibration = calibrate(records, config.class_names)
         metrics = pool(records, config.class_names) | {"calibration": calibration.report}
-        metrics |= _circumstances(config, folder, members)
+        metrics |= {"robustness": summarise_robustness(degraded)} | _circumstances(config, folder, members)
         folder.write_oof(records)
+        write_table(folder.robustness, degraded)
         folder.write_metrics(metrics)
         _ship(folder, _member(folder, members[-1]), calibration, metrics)
         folder.write_status("finished", len(members), len(members))
@@ -116,6 +119,18 @@ def _circumstances(config: CrossvalConfig, folder: RunFolder, members: Sequence[
         "hardware": hardware(),
         "minutes": round(sum(_member(folder, member).metrics()["minutes"] for member in members), 1),
     }
+
+
+def _degrade(member: RunConfig, dataset: Dataset, folder: RunFolder, waves: Sequence[Waveform]) -> pd.DataFrame:
+    """A member's held-out clips under every condition, answered by its own network."""
+    run = _member(folder, member)
+    if not run.robustness.exists():
+        log.info("%s | held-out clips under degradation", member.run_id)
+        chosen = [index for index, clip in enumerate(dataset.clips) if clip.fold == member.fold]
+        clips, heard = [dataset.clips[i] for i in chosen], [waves[i] for i in chosen]
+        net = load_artifact(run.artifact).net
+        write_table(run.robustness, answer_degraded(net, clips, heard, member.train.audio, seed=member.train.seed))
+    return pd.read_parquet(run.robustness)
 
 
 def _protocol(config: CrossvalConfig) -> str:

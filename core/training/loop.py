@@ -141,7 +141,12 @@ def train(config: RunConfig, dataset: Dataset, folder: RunFolder, *, waves: Sequ
 def _train(config: RunConfig, dataset: Dataset, folder: RunFolder, waves: Sequence[Waveform]) -> None:
     started = time.monotonic()
     held_out = [index for index, clip in enumerate(dataset.clips) if clip.fold == config.fold]
-    kept = [index for index, clip in enumerate(dataset.clips) if clip.fold != config.fold]
+    unheard = {dataset.clips[index].source_group for index in held_out}  # a few of ESC-50's recordings cross folds
+    kept = [
+        index
+        for index, clip in enumerate(dataset.clips)
+        if clip.fold != config.fold and clip.source_group not in unheard
+    ]
     if not kept:
         raise RunError(f"Expected clips outside fold {config.fold}, found none. Choose another --fold.")
     target = [clip.target for clip in dataset.clips]

@@ -87,6 +87,10 @@ class RunFolder:
     def finished(self) -> bool:
         return (self.path / "status.json").exists() and self.status().state == "finished"
 
+    @property
+    def robustness(self) -> Path:
+        return self.path / "robustness.parquet"
+
     def records(self) -> pd.DataFrame:
         """The out-of-fold records: one row a clip and seed."""
         return pd.read_parquet(self.oof)
@@ -122,7 +126,7 @@ class RunFolder:
         write_text(self.path / "metrics.json", json.dumps(metrics, indent=2, sort_keys=True))
 
     def write_oof(self, records: pd.DataFrame) -> None:
-        write_atomically(self.oof, lambda path: records.to_parquet(path, index=False))
+        write_table(self.oof, records)
 
     def _refuse_other(self, config: Frozen) -> None:
         existing, asked = json.loads(self._read("config.json")), config.model_dump(mode="json")
@@ -151,6 +155,10 @@ def new_run_id(name: str) -> str:
 
 def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda part: part.write_text(text + "\n", encoding="utf-8"))
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    write_atomically(path, lambda part: table.to_parquet(part, index=False))
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:

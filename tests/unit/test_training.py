@@ -1,3 +1,4 @@
+import dataclasses
 import logging
 from pathlib import Path
 
@@ -241,7 +242,8 @@ def test_cross_validation_can_be_broken_off_and_repeated(
             cross_validate(config, dataset, folder)
     with caplog.at_level(logging.INFO):
         cross_validate(config, dataset, folder)
-    assert not any(name in record.getMessage() for record in caplog.records for name in trained)
+    retrained = [name for name in trained for record in caplog.records if f"{name} | accuracy" in record.getMessage()]
+    assert not retrained
     records = folder.records()
     assert len(records) == 2 * len(dataset.clips)
     assert records.groupby("seed")["clip_id"].nunique().tolist() == [len(dataset.clips)] * 2
@@ -253,11 +255,28 @@ def test_cross_validation_can_be_broken_off_and_repeated(
     assert shipped.metrics["accuracy"] == metrics["accuracy"]
     assert shipped.temperature == metrics["calibration"]["temperature"]
     assert shipped.conformal_quantile is not None
+    assert metrics["robustness"]["as recorded"]["accuracy"] == pytest.approx(metrics["accuracy"])
+    assert metrics["robustness"]["1 s crop"]["n"] == metrics["n"]
 
 
 def test_a_fold_record_is_never_from_a_model_that_saw_its_source(finished: RunFolder, dataset: Dataset) -> None:
     trained_on = {clip.source_group for clip in dataset.clips if clip.fold != 1}
     assert not trained_on & set(finished.records()["source_group"])
+
+
+def test_a_recording_that_crosses_folds_is_left_out_of_training(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held_out = next(clip for clip in dataset.clips if clip.fold == 1)
+    crossing = [
+        dataclasses.replace(clip, source_group=held_out.source_group) if index == len(dataset.clips) - 1 else clip
+        for index, clip in enumerate(dataset.clips)
+    ]
+    sizes = []
+    monkeypatch.setattr(loop, "fit", lambda module, data, *_: sizes.append(data.bank.targets.numel()))
+    monkeypatch.setattr(loop.Journal, "close", lambda *_: None)
+    loop.train(ask(dataset), dataclasses.replace(dataset, clips=tuple(crossing)), RunFolder(tmp_path / "run"))
+    assert sizes == [len(dataset.clips) * 2 // 3 - 1]
 
 
 def test_summaries_agree_with_a_hand_count() -> None:
