@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-PATTERNS = ("_torchaudio*.so", "libtorchaudio*.so", "libctc_prefix_decoder*.so", "_torchaudio*.abi3.so")
+PATTERNS = ("_torchaudio*.so", "libtorchaudio*.so")
 ASIDE = ".disabled"
 
 
@@ -77,11 +77,14 @@ def set_aside(folder: Path) -> list[str]:
 
 
 def restore(folder: Path) -> list[str]:
-    """Undo ``set_aside``; the names that are back."""
-    files = sorted(folder.glob(f"*{ASIDE}"))
-    for file in files:
-        file.rename(file.with_name(file.name.removesuffix(ASIDE)))
-    return [file.name.removesuffix(ASIDE) for file in files]
+    """Undo ``set_aside``; the names that are back. A file that pip has put there since is newer and stays."""
+    back = []
+    for file in sorted(folder.glob(f"*{ASIDE}")):
+        original = file.with_name(file.name.removesuffix(ASIDE))
+        if not original.exists():
+            file.rename(original)
+            back.append(original.name)
+    return back
 
 
 if __name__ == "__main__":

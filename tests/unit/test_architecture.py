@@ -36,8 +36,11 @@ def module_of(path: Path) -> str:
 def imported(path: Path) -> set[str]:
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module:
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: a relative import hides its layer"
+            assert node.module
             found.add(node.module)
+            found.update({f"{node.module}.{alias.name}" for alias in node.names} & set(RANK))  # from core import cli
         elif isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
     return {name for name in found if name.split(".")[0] in {"core", "app", "pages"}}
@@ -57,3 +60,11 @@ def test_no_module_of_core_imports_from_a_later_layer_or_from_the_app() -> None:
 def test_the_app_does_not_import_pages() -> None:
     for path in (ROOT / "app").rglob("*.py"):
         assert not any(name.startswith("pages") for name in imported(path)), path
+
+
+def test_core_knows_neither_the_app_nor_remote_inference() -> None:
+    for path in (ROOT / "core").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not {name.split(".")[0] for name in names} & {"streamlit", "modal", "pickle"}, path

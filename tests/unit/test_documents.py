@@ -41,6 +41,12 @@ def test_every_path_of_the_readmes_tree_exists() -> None:
         assert (ROOT / path).exists(), path
 
 
+def test_every_picture_and_file_the_readme_links_to_is_tracked() -> None:
+    links = {link for link in re.findall(r"\]\(([^)\s]+)\)", README) if not link.startswith(("http:", "https:", "#"))}
+    assert "app/static/screenshot.png" in links
+    assert links <= set(tracked())
+
+
 def test_every_top_level_entry_and_every_module_is_in_the_tree() -> None:
     listed = tree()
     for path in tracked():
@@ -103,7 +109,9 @@ def test_the_version_is_one() -> None:
 def test_files_speak_of_the_product_and_not_of_a_machine() -> None:
     machine = re.compile(r"/(?:work|home|root|tmp|Users)/[a-z]")
     for path in tracked():
-        if path.endswith((".py", ".md", ".toml", ".txt", ".yml", "Makefile", "run")):
+        if path.endswith(
+            (".py", ".md", ".toml", ".txt", ".yml", ".json", ".csv", ".example", ".svg", "Makefile", "run")
+        ):
             text = (ROOT / path).read_text(encoding="utf-8")
             assert not machine.search(text), path
 

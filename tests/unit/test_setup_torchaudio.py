@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,3 +87,55 @@ def test_the_installed_torchaudio_imports_in_this_environment() -> None:
     found = subject.extension_folder()
     assert found is not None
     assert found.is_dir()
+
+
+def test_undo_keeps_what_a_newer_installation_put_there(folder: Path) -> None:
+    subject.main([])
+    (folder / "_torchaudio.so").write_text("newer")
+    assert subject.main(["--undo"]) == 0
+    assert (folder / "_torchaudio.so").read_text() == "newer"
+    assert (folder / "libtorchaudio.so").exists()
+
+
+def as_a_command(site_packages: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """``setup_torchaudio.py`` as ``make setup`` runs it, with other packages before the installed ones."""
+    environment = {**os.environ, "PYTHONPATH": str(site_packages)}
+    command = [sys.executable, str(Path(subject.__file__)), *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def site_packages(folder: Path, cuda: str | None) -> Path:
+    """A torch of this CUDA version beside a torchaudio whose extension cannot be loaded, as folders and files."""
+    (folder / "torch").mkdir(parents=True)
+    (folder / "torch" / "__init__.py").write_text("from torch import version\n")
+    (folder / "torch" / "version.py").write_text(f"cuda = {cuda!r}\n")
+    (folder / "torchaudio" / "lib").mkdir(parents=True)
+    (folder / "torchaudio" / "__init__.py").write_text(
+        "from pathlib import Path\n"
+        "if (Path(__file__).parent / 'lib' / '_torchaudio.abi3.so').exists():\n"
+        "    raise OSError('libc10_cuda.so: cannot open shared object file')\n"
+    )
+    for name in ("_torchaudio.abi3.so", "libtorchaudio.abi3.so", "torchaudio_prefixctc.abi3.so"):
+        (folder / "torchaudio" / "lib" / name).touch()
+    return folder
+
+
+def test_as_a_command_it_makes_torchaudio_import_and_undoes_it(tmp_path: Path) -> None:
+    packages = site_packages(tmp_path, cuda=None)
+    lib = packages / "torchaudio" / "lib"
+    before = names(lib)
+    result = as_a_command(packages)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "set aside _torchaudio.abi3.so, libtorchaudio.abi3.so" in result.stdout
+    assert "nothing to do" in as_a_command(packages).stdout
+    assert "put back _torchaudio.abi3.so" in as_a_command(packages, "--undo").stdout
+    assert names(lib) == before
+
+
+def test_as_a_command_it_leaves_a_cuda_torch_alone(tmp_path: Path) -> None:
+    packages = site_packages(tmp_path, cuda="12.8")
+    before = names(packages / "torchaudio" / "lib")
+    result = as_a_command(packages)
+    assert result.returncode == 1
+    assert "left alone" in result.stdout
+    assert names(packages / "torchaudio" / "lib") == before
