@@ -1,7 +1,8 @@
 """Datasets in ESC-50's layout: ``audio/`` and ``meta/esc50.csv``. Everything is checked before anything is trained.
 
 Folds are the published ones. Clips cut from one Freesound recording share a ``source_group``, and a recording never
-crosses folds: a leak there would flatter every number that follows.
+crosses folds: a leak there would flatter every number that follows. In ESC-50 as
+published, four recordings do cross.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from core.errors import DatasetError
 TABLE = Path("meta") / "esc50.csv"
 COLUMNS = ("filename", "fold", "target", "category", "src_file", "take")
 PUBLISHED = {(10, 400): "ESC-10", (50, 2_000): "ESC-50"}  # (classes, clips); Piczak 2015
+# Recordings that ESC-50 itself spreads over two folds, each over two classes: clock tick and clock alarm, rooster and
+# hen. It is accepted as published, so that its numbers compare; whoever holds out a fold leaves these groups out too.
+ESC50_CROSSING = frozenset({"131943", "134049", "209698", "234879"})
 SHOWN = 5  # names listed in an error before "…"
 
 
@@ -52,6 +56,15 @@ class Dataset:
 
 def load_dataset(root: Path) -> Dataset:
     """Read and check the dataset at ``root``. Raises ``DatasetError`` that says what is wrong with which clips."""
+    try:
+        return _load(root)
+    except OSError as exc:
+        raise DatasetError(
+            f"Expected to read the dataset at {root}, got {exc.strerror or exc}. Check its permissions and the disk."
+        ) from exc
+
+
+def _load(root: Path) -> Dataset:
     table = _read_table(root)
     _check_values(table)
     targets = table.groupby("target")["category"].first().sort_index()
@@ -100,8 +113,9 @@ def _read_table(root: Path) -> pd.DataFrame:
             code="no_dataset",
         )
     try:
-        table = pd.read_csv(path, dtype={"filename": str, "category": str, "src_file": str, "take": str})
-    except (ValueError, UnicodeDecodeError, OSError) as exc:
+        text = {"filename": str, "category": str, "src_file": str, "take": str}
+        table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])  # a class may be called "NA"
+    except ValueError as exc:
         raise DatasetError(f"Expected comma-separated text in {path}, got something else: {exc}.") from exc
     missing = [name for name in COLUMNS if name not in table.columns]
     if missing:
@@ -120,7 +134,11 @@ def _check_values(table: pd.DataFrame) -> None:
     _refuse(table[list(COLUMNS)].isna().any(axis=1), table, "have an empty column", "Fill it in")
     for name in ("fold", "target"):
         if not pd.api.types.is_integer_dtype(table[name]):
-            raise DatasetError(f"Expected whole numbers in the column {name}, got {table[name].iloc[0]!r} and others.")
+            numbers = pd.to_numeric(table[name], errors="coerce")
+            wrong = table.loc[~(numbers % 1 == 0), name]
+            shown = _listed((wrong if len(wrong) else table[name]).unique())
+            raise DatasetError(f"Expected whole numbers in the column {name}, got {shown}. Correct the table.")
+        _refuse(table[name] < 0, table, f"have a negative {name}", "Count from 0 or 1")
     plain = table["filename"].map(lambda name: Path(name).name == name and not name.startswith("."))
     _refuse(~plain, table, "are not plain file names", "Keep all clips directly in audio/")
     _refuse(table["filename"].duplicated(keep=False), table, "are listed more than once", "Keep one line for each")
@@ -128,7 +146,8 @@ def _check_values(table: pd.DataFrame) -> None:
         several = table.groupby(one)[other].nunique().loc[lambda count: count > 1]
         if len(several):
             raise DatasetError(
-                f"Expected one {other} for each {one}, but {one} {several.index[0]!r} has {several.iloc[0]}.",
+                f"Expected one {other} for each {one}, but {one} {several.index[0]} has {several.iloc[0]}. "
+                "Name each class once and number it once.",
                 code="ambiguous_classes",
             )
     classes = table["target"].value_counts()
@@ -140,6 +159,8 @@ def _check_values(table: pd.DataFrame) -> None:
             code="too_few_clips",
         )
     crossing = table.groupby("src_file")["fold"].nunique().loc[lambda count: count > 1]
+    if PUBLISHED.get((len(classes), len(table))) == "ESC-50":
+        crossing = crossing.drop(ESC50_CROSSING & set(crossing.index))
     if len(crossing):
         raise DatasetError(
             f"Expected every source recording in one fold, but {_listed(crossing.index)} cross folds. "
@@ -172,7 +193,18 @@ def _listed(names: Iterable[object]) -> str:
 def _content_hash(clips: Iterable[Clip]) -> str:
     """sha256 over name, fold, label and bytes of every clip, whatever the order of the table."""
     whole = hashlib.sha256()
+    unreadable = []
     for clip in sorted(clips, key=lambda clip: clip.filename):
-        content = hashlib.sha256(clip.path.read_bytes()).hexdigest()
+        try:
+            content = hashlib.sha256(clip.path.read_bytes()).hexdigest()
+        except OSError as exc:
+            unreadable.append(f"{clip.filename} ({exc.strerror or exc})")
+            continue
         whole.update(f"{clip.filename},{clip.fold},{clip.label},{content}\n".encode())
+    if unreadable:
+        raise DatasetError(
+            f"Expected readable clips, {len(unreadable):,} cannot be opened: {_listed(unreadable)}. "
+            "Check their permissions and the disk.",
+            code="unreadable_clips",
+        )
     return whole.hexdigest()

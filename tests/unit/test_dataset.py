@@ -3,7 +3,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from core.dataset import load_dataset, sample_clips
+from core.dataset import ESC50_CROSSING, load_dataset, sample_clips
 from core.errors import DatasetError
 from tests.synthetic_dataset import write_dataset
 
@@ -102,12 +102,39 @@ def test_one_target_with_two_names_is_ambiguous(root: Path) -> None:
     rewrite(root, category="class_9")
     error = failure(root)
     assert error.code == "ambiguous_classes"
+    assert "one category for each target, but target 0 has 2" in str(error)
+
+
+def test_one_name_with_two_targets_is_ambiguous(root: Path) -> None:
+    rewrite(root, target="9")
+    error = failure(root)
+    assert error.code == "ambiguous_classes"
+    assert "one target for each category, but category class_0 has 2" in str(error)
 
 
 @pytest.mark.parametrize(("column", "value"), [("fold", "first"), ("target", "dog"), ("fold", "1.5")])
 def test_a_fold_or_target_that_is_no_whole_number_is_shown(root: Path, column: str, value: str) -> None:
     rewrite(root, **{column: value})
     assert f"whole numbers in the column {column}" in str(failure(root))
+
+
+def test_only_the_wrong_numbers_are_shown_and_as_they_stand_in_the_table(root: Path) -> None:
+    rewrite(root, fold="1.5")
+    assert "in the column fold, got 1.5. Correct" in str(failure(root))
+    rewrite(root, fold="9" * 30)
+    assert f"got {'9' * 30}" in str(failure(root))
+
+
+@pytest.mark.parametrize("column", ["fold", "target"])
+def test_a_negative_number_is_refused(root: Path, column: str) -> None:
+    rewrite(root, **{column: "-1"})
+    assert f"have a negative {column}" in str(failure(root))
+
+
+def test_a_class_may_have_a_name_that_others_take_for_nothing(root: Path) -> None:
+    path = root / "meta" / "esc50.csv"
+    path.write_text(path.read_text().replace("class_0", "NA").replace("class_1", "null"))
+    assert load_dataset(root).class_names == ("NA", "null", "class_2")
 
 
 def test_an_empty_cell_is_not_guessed(root: Path) -> None:
@@ -122,6 +149,58 @@ def test_a_recording_in_two_folds_is_a_leak(root: Path) -> None:
     error = failure(root)
     assert error.code == "leak"
     assert "7 cross folds" in str(error)
+
+
+def fifty(root: Path, sources: list[str]) -> Path:
+    """2,000 clips of 50 classes in five folds, whose first and last ones are cut from ``sources`` in turn."""
+    rows = [(fold, target, take) for fold in range(1, 6) for target in range(50) for take in "ABCDEFGH"]
+    table = pd.DataFrame(rows, columns=["fold", "target", "take"])
+    table["src_file"] = [str(1_000_000 + row) for row in range(len(table))]
+    for place, source in enumerate(sources):
+        table.loc[[place, len(table) - 1 - place], "src_file"] = source
+    table["category"] = [f"class_{target}" for target in table["target"]]
+    table["filename"] = [f"{row.fold}-{row.src_file}-{row.take}-{row.target}.wav" for row in table.itertuples()]
+    for folder in ("audio", "meta"):
+        (root / folder).mkdir(parents=True)
+    for name in table["filename"]:
+        (root / "audio" / name).touch()
+    table.to_csv(root / "meta" / "esc50.csv", index=False)
+    return root
+
+
+def test_the_four_recordings_that_cross_folds_in_esc50_are_accepted_there_alone(root: Path, tmp_path: Path) -> None:
+    dataset = load_dataset(fifty(tmp_path / "fifty", sorted(ESC50_CROSSING)))
+    assert (dataset.name, len(dataset.clips)) == ("ESC-50", 2_000)
+    error = failure(fifty(tmp_path / "more", [*ESC50_CROSSING, "7"]))
+    assert (error.code, "but 7 cross folds" in str(error)) == ("leak", True)
+    table = pd.read_csv(root / "meta" / "esc50.csv", dtype=object)
+    table.loc[[0, len(table) - 1], "src_file"] = "131943"
+    table.to_csv(root / "meta" / "esc50.csv", index=False)
+    assert failure(root).code == "leak"
+
+
+def test_clips_that_cannot_be_opened_are_counted_and_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    locked = {clip.filename for clip in load_dataset(root).clips[:2]}
+    read_bytes = Path.read_bytes
+
+    def guarded(path: Path) -> bytes:
+        if path.name in locked:
+            raise PermissionError(13, "Permission denied")
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", guarded)
+    error = failure(root)
+    assert error.code == "unreadable_clips"
+    assert "2 cannot be opened" in str(error)
+    assert all(f"{name} (Permission denied)" in str(error) for name in locked)
+
+
+def test_a_folder_that_cannot_be_searched_is_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def guarded(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_file", guarded)
+    assert str(failure(root)).startswith(f"Expected to read the dataset at {root}, got Permission denied.")
 
 
 def test_missing_clips_are_counted_and_the_first_are_named(root: Path) -> None:
