@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from pydantic import ValidationError
@@ -188,21 +188,28 @@ def report(
 
 @app.command("download")
 def download_dataset(
-    dataset: Annotated[str, typer.Option(help="esc10 (40 MB, CC BY) or esc50 (600 MB, CC BY-NC).")] = "esc10",
-    to: Annotated[Path | None, typer.Option(help="New folder; EARSHOT_DATA_DIR otherwise.")] = None,
+    dataset: Annotated[
+        Literal["esc10", "esc50"], typer.Option(help="esc10 (40 MB, CC BY) or esc50 (650 MB, CC BY-NC).")
+    ] = "esc10",
+    to: Annotated[
+        Path | None, typer.Option(help="New folder; EARSHOT_DATA_DIR otherwise, else data/ and the dataset's name.")
+    ] = None,
 ) -> None:
     """Fetch a public dataset, check every byte of it and put it in place."""
     from tqdm import tqdm
 
     from core.download import download
 
+    settings = Settings.load()
+    own = "data_dir" in settings.model_fields_set
+    folder = to or (settings.data_dir if own else settings.data_dir.with_name(dataset))
     with tqdm(unit="B", unit_scale=True, desc=dataset) as bar:
 
         def show(done: int, total: int | None) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
-        folder = download(dataset, to or Settings.load().data_dir, progress=show)
+        download(dataset, folder, progress=show)
     print(folder)
 
 

@@ -1,19 +1,23 @@
 import contextlib
 import csv
+import errno
+import hashlib
 import io
+import os
+import random
 import threading
-import time
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from core import cli
 from core import download as module
 from core.dataset import load_dataset
-from core.download import CHECKSUMS, download, read_checksums
+from core.download import CHECKSUMS, SOURCES, download, read_checksums
 from core.errors import DatasetError
 from tests.synthetic_dataset import write_dataset
 
@@ -27,29 +31,38 @@ class Site:
     etag: str = '"v1"'
     requests: list[str | None] = field(default_factory=list)
     url: str = ""
+    over: threading.Event = field(default_factory=threading.Event)
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
-        self.requests.append(handler.headers.get("Range"))
+        asked = handler.headers.get("Range")
+        self.requests.append(asked)
         mood = self.moods.pop(0) if self.moods else "good"
         if mood.isdigit():
             handler.send_error(int(mood))
             return
-        asked = handler.headers.get("Range")
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and mood != "ignore range" else 0
-        if start and handler.headers.get("If-Range") != self.etag:
+        if start and handler.headers.get("If-Range", self.etag) != self.etag:
             start = 0
+        if start and start >= len(self.data):
+            handler.send_error(416)
+            return
         body = self.data[start:]
         handler.send_response(206 if start else 200)
+        if start:
+            shown = 0 if mood == "wrong range" else start
+            handler.send_header("Content-Range", f"bytes {shown}-{len(self.data) - 1}/{len(self.data)}")
         handler.send_header("ETag", self.etag)
-        handler.send_header("Content-Length", str(len(body) + (1_000 if mood == "long" else 0)))
+        if mood != "silent":
+            claim = {"claims more": 1_000, "claims less": -1_000}.get(mood, 0)
+            handler.send_header("Content-Length", str(len(body) + claim))
         handler.end_headers()
-        if mood == "drop":
-            body = body[: len(body) // 2]
-        handler.wfile.write(body[: len(body) // 2])
+        middle = len(body) // 2
+        handler.wfile.write(body[:middle])
         handler.wfile.flush()
         if mood == "stall":
-            time.sleep(1.5)
-        handler.wfile.write(body[len(body) // 2 :])
+            self.over.wait(5)
+        if mood != "drop":
+            handler.wfile.write(body[middle:])
 
 
 @pytest.fixture
@@ -67,10 +80,11 @@ def site() -> Iterator[Site]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = False
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     place.url = f"http://127.0.0.1:{server.server_port}/archive.zip"
     yield place
+    place.over.set()
     server.shutdown()
     server.server_close()
     thread.join()
@@ -79,43 +93,58 @@ def site() -> Iterator[Site]:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> bytes:
     """A published archive of a small dataset, and the checksum table that goes with it."""
-    write_dataset(tmp_path / "original", n_classes=2, folds=2, per_class_and_fold=1, duration_s=0.3)
-    table = tmp_path / "checksums.csv"
-    with (tmp_path / "original" / "meta" / "esc50.csv").open(encoding="utf-8") as file:
+    original = tmp_path / "original"
+    write_dataset(original, n_classes=2, folds=2, per_class_and_fold=1, duration_s=0.3)
+    with (original / "meta" / "esc50.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     for row in rows:
-        data = (tmp_path / "original" / "audio" / row["filename"]).read_bytes()
-        row |= {
-            "bytes": str(len(data)),
-            "sha256": module.hashlib.sha256(data).hexdigest(),
-            "upstream": f"00/{row['take']}",
-        }
+        data = (original / "audio" / row["filename"]).read_bytes()
+        row |= {"bytes": str(len(data)), "sha256": hashlib.sha256(data).hexdigest()}
         row["upstream"] = f"001 - Thing/{row['filename']}"
+    table = tmp_path / "checksums.csv"
     with table.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
     monkeypatch.setattr(module, "CHECKSUMS", table)
     monkeypatch.setattr(module, "CHUNK", 1_000)  # the archive has about 100,000 bytes
-    monkeypatch.setitem(module.SOURCES, "esc10", module.Source("new", "http://127.0.0.1:1/", 10 << 20))
-    return zipped({f"ESC-10-553c/{row['upstream']}": tmp_path / "original" / "audio" / row["filename"] for row in rows})
+    # load_dataset calls a set that no one publishes by its folder
+    monkeypatch.setitem(SOURCES, "esc10", replace(SOURCES["esc10"], name="new", url="http://127.0.0.1:1/"))
+    return zipped({f"ESC-10-553c/{row['upstream']}": original / "audio" / row["filename"] for row in rows})
 
 
-def zipped(members: dict[str, Path | bytes]) -> bytes:
+def zipped(members: dict[str, Path | bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
         for name, content in members.items():
             archive.writestr(name, content if isinstance(content, bytes) else content.read_bytes())
     return buffer.getvalue()
 
 
+def unzipped(data: bytes) -> dict[str, Path | bytes]:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return {info.filename: archive.read(info) for info in archive.infolist()}
+
+
 def fetch(site: Site, to: Path, **changes: object) -> Path:
-    return download("esc10", to, url=site.url, backoff_s=0.01, timeout_s=(2, 0.5), **changes)  # type: ignore[arg-type]
+    return download("esc10", to, url=site.url, backoff_s=0.01, timeout_s=(2, 0.3), **changes)  # type: ignore[arg-type]
+
+
+def refused(site: Site, to: Path, **changes: object) -> DatasetError:
+    with pytest.raises(DatasetError) as caught:
+        fetch(site, to, **changes)
+    return caught.value
 
 
 def resumed_at(requested: str | None) -> int:
     assert requested is not None
     return int(requested.removeprefix("bytes=").rstrip("-"))
+
+
+def litter(folder: Path) -> set[str]:
+    """What a download left in ``folder`` beside the lock."""
+    every = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    return {name for name in every if not name.endswith(".lock")}
 
 
 def test_a_good_server_gives_a_dataset_that_loads_and_no_litter(site: Site, small: bytes, tmp_path: Path) -> None:
@@ -125,12 +154,22 @@ def test_a_good_server_gives_a_dataset_that_loads_and_no_litter(site: Site, smal
     assert len(load_dataset(folder).clips) == 4
     assert seen[0] == (0, len(small))
     assert seen[-1] == (len(small), len(small))
-    left = {path.name for path in folder.parent.iterdir()}
-    assert left == {"new", ".new.lock"}
+    assert {path.name for path in folder.parent.iterdir()} == {"new", ".new.lock"}
+    assert (folder / "meta" / "attribution.csv").is_file()
 
 
-def test_a_transfer_that_breaks_off_goes_on_where_it_stopped(site: Site, small: bytes, tmp_path: Path) -> None:
-    site.data, site.moods = small, ["drop", "drop"]
+def test_a_server_that_is_silent_about_the_length_is_taken_as_it_is(site: Site, small: bytes, tmp_path: Path) -> None:
+    site.data, site.moods = small, ["silent"]
+    seen: list[int | None] = []
+    assert len(load_dataset(fetch(site, tmp_path / "new", progress=lambda _, total: seen.append(total))).clips) == 4
+    assert set(seen) == {None}
+
+
+@pytest.mark.parametrize("etag", ['"v1"', 'W/"v1"', ""])
+def test_a_transfer_that_breaks_off_goes_on_where_it_stopped(
+    site: Site, small: bytes, tmp_path: Path, etag: str
+) -> None:
+    site.data, site.moods, site.etag = small, ["drop", "drop"], etag
     fetch(site, tmp_path / "new")
     assert site.requests[0] is None
     assert resumed_at(site.requests[1]) == pytest.approx(len(small) // 2, abs=1_000)
@@ -138,77 +177,169 @@ def test_a_transfer_that_breaks_off_goes_on_where_it_stopped(site: Site, small: 
     assert len(site.requests) == 3
 
 
-@pytest.mark.parametrize("moods", [["500", "503"], ["429"], ["long"], ["stall"], ["drop", "ignore range"]])
+@pytest.mark.parametrize(
+    "moods",
+    [["500", "503"], ["429"], ["claims more"], ["stall"], ["drop", "ignore range"], ["drop", "wrong range"]],
+    ids=" then ".join,
+)
 def test_a_server_with_troubles_is_asked_again(site: Site, small: bytes, tmp_path: Path, moods: list[str]) -> None:
     site.data, site.moods = small, list(moods)
     assert len(load_dataset(fetch(site, tmp_path / "new")).clips) == 4
+    assert not site.moods
 
 
 def test_a_part_of_another_version_is_not_continued(site: Site, small: bytes, tmp_path: Path) -> None:
     site.data, site.moods = b"x" * len(small), ["drop", "404"]
-    with pytest.raises(DatasetError):
-        fetch(site, tmp_path / "new")
+    refused(site, tmp_path / "new")
     site.data, site.etag = small, '"v2"'
+    assert len(load_dataset(fetch(site, tmp_path / "new")).clips) == 4
+    assert len(site.requests) == 3
+
+
+def test_a_part_that_turns_out_not_to_fit_costs_one_more_transfer(site: Site, small: bytes, tmp_path: Path) -> None:
+    site.data, site.moods, site.etag = b"x" * len(small), ["drop", "404"], 'W/"v1"'
+    refused(site, tmp_path / "new")
+    site.data = small
+    assert len(load_dataset(fetch(site, tmp_path / "new")).clips) == 4
+    assert [bool(asked) for asked in site.requests] == [False, True, True, False]
+
+
+def test_a_part_of_another_address_or_too_long_a_part_is_not_continued(
+    site: Site, small: bytes, tmp_path: Path
+) -> None:
+    site.data, site.moods = small + b"more", ["drop", "404", "drop", "404"]
+    refused(site, tmp_path / "new")
+    site.url += "?other"
+    refused(site, tmp_path / "new")
+    assert site.requests[2] is None
+    site.data = small[:1_000]
+    assert refused(site, tmp_path / "new").code == "checksum_mismatch"
+    site.data = small
     assert len(load_dataset(fetch(site, tmp_path / "new")).clips) == 4
 
 
 def test_what_arrived_is_kept_for_the_next_attempt(site: Site, small: bytes, tmp_path: Path) -> None:
     site.data, site.moods = small, ["drop", "500"]
-    with pytest.raises(DatasetError, match="what arrived is kept"):
-        fetch(site, tmp_path / "new", attempts=2)
+    assert "what arrived is kept" in str(refused(site, tmp_path / "new", attempts=2))
     fetch(site, tmp_path / "new")
     assert resumed_at(site.requests[-1]) == pytest.approx(len(small) // 2, abs=1_000)
 
 
-def test_a_missing_file_is_told_at_once_with_the_way_out(site: Site, small: bytes, tmp_path: Path) -> None:
+def test_an_archive_fetched_by_hand_is_taken_and_checked(site: Site, small: bytes, tmp_path: Path) -> None:
     site.moods = ["404"]
-    with pytest.raises(DatasetError, match=r"answered 404 .*by hand.*EARSHOT_DATA_DIR") as caught:
-        fetch(site, tmp_path / "new")
-    assert caught.value.code == "unreachable"
+    message = str(refused(site, tmp_path / "new"))
+    by_hand = Path(message.partition("save it as ")[2].partition(" and repeat")[0])
+    by_hand.write_bytes(small)
+    assert len(load_dataset(fetch(site, tmp_path / "new")).clips) == 4
     assert len(site.requests) == 1
 
 
-def test_no_server_is_told_by_its_address(small: bytes, tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"could not be fetched from http://127\.0\.0\.1:1/"):
+def test_a_missing_file_is_told_at_once_with_the_way_out(site: Site, small: bytes, tmp_path: Path) -> None:
+    site.moods = ["404"]
+    error = refused(site, tmp_path / "new")
+    assert error.code == "unreachable"
+    assert f"could not be fetched from {site.url}: the server answered 404 Not Found." in str(error)
+    assert "by hand" in str(error)
+    assert "EARSHOT_DATA_DIR" in str(error)
+    assert len(site.requests) == 1
+
+
+def test_a_server_that_never_goes_on_is_given_up_in_plain_words(site: Site, small: bytes, tmp_path: Path) -> None:
+    site.data, site.moods = small, ["stall", "stall"]
+    assert "the server stopped answering" in str(refused(site, tmp_path / "new", attempts=2))
+
+
+def test_no_server_is_told_by_its_address_and_the_cause(small: bytes, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"from http://127\.0\.0\.1:1/: Failed to .*refused\. Check the connection"):
         download("esc10", tmp_path / "new", attempts=2, backoff_s=0.01)
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize("url", ["nonsense", "ftp://127.0.0.1/x", "http://", "http://[/"])
+def test_an_address_that_cannot_be_is_not_tried_again(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module.time, "sleep", lambda _: pytest.fail("waited for nothing"))
+    with pytest.raises(DatasetError) as caught:
+        download("esc10", tmp_path / "new", url=url)
+    assert caught.value.code == "unreachable"
+
+
 def test_one_changed_byte_lands_nowhere_and_is_removed(site: Site, small: bytes, tmp_path: Path) -> None:
-    with zipfile.ZipFile(io.BytesIO(small)) as archive:
-        members = {info.filename: archive.read(info) for info in archive.infolist()}
-    name = next(iter(members))
-    members[name] = members[name][:-1] + bytes([members[name][-1] ^ 1])
-    site.data = zipped(dict(members))
-    with pytest.raises(DatasetError, match="is not the published file") as caught:
-        fetch(site, tmp_path / "new")
-    assert caught.value.code == "checksum_mismatch"
-    assert not (tmp_path / "new").exists()
-    assert not [path for path in tmp_path.iterdir() if path.name.endswith(".part")]
+    members = unzipped(small)
+    name, content = next(iter(members.items()))
+    assert isinstance(content, bytes)
+    site.data = zipped(members | {name: content[:-1] + bytes([content[-1] ^ 1])})
+    error = refused(site, tmp_path / "place" / "new")
+    assert error.code == "checksum_mismatch"
+    assert f"1 of 4 clips are missing or altered: {name.partition('/')[2]}" in str(error)
+    assert not [name for name in litter(tmp_path / "place") if not name.endswith(".json")]
+    site.data = small
+    assert len(load_dataset(fetch(site, tmp_path / "place" / "new")).clips) == 4
 
 
-def test_a_missing_clip_and_a_damaged_archive_are_told(site: Site, small: bytes, tmp_path: Path) -> None:
-    for data in (zipped({"ESC-10-553c/readme": b"hello"}), small[: len(small) // 2], b"<html>sign in</html>"):
+def test_a_bad_archive_of_any_kind_is_refused(site: Site, small: bytes, tmp_path: Path) -> None:
+    for data in (zipped({"ESC-10-553c/readme": b"hello"}), small[: len(small) // 2], b"<html>sign in</html>", b""):
         site.data = data
-        with pytest.raises(DatasetError) as caught:
-            fetch(site, tmp_path / "new")
-        assert caught.value.code == "checksum_mismatch"
+        assert refused(site, tmp_path / "new").code == "checksum_mismatch"
 
 
-def test_a_member_that_claims_to_be_huge_is_not_unpacked(site: Site, small: bytes, tmp_path: Path) -> None:
-    row = read_checksums()[0]
-    site.data = zipped({f"x/{row['upstream']}": b"\0" * (50 << 20)})[: 10 << 20]
-    with pytest.raises(DatasetError):
-        fetch(site, tmp_path / "new")
+def test_a_server_that_claims_less_than_there_is_gives_a_damaged_archive(
+    site: Site, small: bytes, tmp_path: Path
+) -> None:
+    site.data, site.moods = small, ["claims less"]
+    assert refused(site, tmp_path / "new").code == "checksum_mismatch"
+    assert len(load_dataset(fetch(site, tmp_path / "new")).clips) == 4
+
+
+def test_no_damage_to_the_archive_escapes_as_another_error(small: bytes, tmp_path: Path) -> None:
+    packed = bytearray(zipped(unzipped(small), zipfile.ZIP_DEFLATED))
+    rng = random.Random(0)
+    archive, codes = tmp_path / "archive.zip", set()
+    directory = packed.index(b"PK\x01\x02")
+    for trial in range(300):
+        data = bytearray(packed)
+        for _ in range(1 + trial % 4):
+            data[rng.randrange(directory if trial % 2 else 0, len(data))] = rng.randrange(256)
+        archive.write_bytes(data)
+        try:
+            module._unpack(archive, tmp_path / "work", tmp_path / f"new{trial}", SOURCES["esc10"])
+        except DatasetError as exc:
+            codes.add(exc.code)
+    assert codes == {"checksum_mismatch", "unsafe_archive"}
+
+
+def test_members_that_lead_elsewhere_are_links_or_bombs_are_not_unpacked(
+    site: Site, small: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = zipfile.ZipInfo("x/link.ogg")
+    link.external_attr = 0o120777 << 16
+    linked = io.BytesIO(small)
+    with zipfile.ZipFile(linked, "a") as archive:
+        archive.writestr(link, "/etc/passwd")
+    bomb = zipped(unzipped(small) | {"x/zeros.ogg": b"\0" * (11 << 20)}, zipfile.ZIP_DEFLATED)
+    monkeypatch.setitem(SOURCES, "esc10", replace(SOURCES["esc10"], largest_unpacked_bytes=10 << 20))
+    for data, why in (
+        (zipped(unzipped(small) | {"x/../../evil.ogg": b"no"}), "leads out"),
+        (zipped(unzipped(small) | {"/evil.ogg": b"no"}), "leads out"),
+        (zipped(unzipped(small) | {"x\\..\\evil.ogg": b"no"}), "leads out"),
+        (linked.getvalue(), "is a link"),
+        (bomb, "unpacked it has"),
+        (zipped(unzipped(small) | {f"x/{k}": b"" for k in range(1_000)}), "1,004 members"),
+        (zipped(unzipped(small), zipfile.ZIP_LZMA), "unusual"),
+    ):
+        site.data = data
+        error = refused(site, tmp_path / "place" / "new")
+        assert (error.code, why in str(error)) == ("unsafe_archive", True), error
+    assert not [name for name in litter(tmp_path / "place") if not name.endswith(".json")]
 
 
 def test_more_bytes_than_the_dataset_can_have_are_not_taken(
     site: Site, small: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(module.SOURCES, "esc10", module.Source("new", "", 1_000))
+    monkeypatch.setitem(SOURCES, "esc10", replace(SOURCES["esc10"], largest_bytes=1_000))
     site.data = small
-    with pytest.raises(DatasetError, match="more than 1,000 bytes"):
-        fetch(site, tmp_path / "new")
+    assert "more than 1,000 bytes" in str(refused(site, tmp_path / "new"))
 
 
 def test_a_second_download_changes_nothing(site: Site, small: bytes, tmp_path: Path) -> None:
@@ -218,14 +349,34 @@ def test_a_second_download_changes_nothing(site: Site, small: bytes, tmp_path: P
     assert len(site.requests) == 1
 
 
-def test_a_folder_that_holds_something_else_is_left_alone(site: Site, small: bytes, tmp_path: Path) -> None:
-    (tmp_path / "new").mkdir()
-    (tmp_path / "new" / "letter.txt").write_text("dear")
-    with pytest.raises(DatasetError, match="something else is there") as caught:
-        fetch(site, tmp_path / "new")
-    assert caught.value.code == "in_the_way"
-    assert (tmp_path / "new" / "letter.txt").read_text() == "dear"
+def test_a_place_that_holds_something_else_is_left_alone(site: Site, small: bytes, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "letter.txt").write_text("dear")
+    (tmp_path / "file").write_text("dear")
+    write_dataset(tmp_path / "other", n_classes=2, folds=2, duration_s=0.1)
+    write_dataset(tmp_path / "damaged", n_classes=2, folds=2, duration_s=0.1)
+    next((tmp_path / "damaged" / "audio").iterdir()).unlink()
+    for name, why in (
+        ("folder", "something else is there"),
+        ("file", "something else is there"),
+        ("other", "other is there"),
+        ("damaged", "1 are missing"),
+        ("/", "a folder of its own"),
+    ):
+        error = refused(site, tmp_path / name)
+        assert (error.code, why in str(error)) == ("in_the_way", True), error
+    assert (tmp_path / "folder" / "letter.txt").read_text() == "dear"
     assert not site.requests
+
+
+def test_an_empty_folder_and_the_current_one_are_filled(
+    site: Site, small: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.data = small
+    (tmp_path / "new").mkdir()
+    monkeypatch.chdir(tmp_path / "new")
+    fetch(site, Path())
+    assert len(load_dataset(tmp_path / "new").clips) == 4
 
 
 def test_two_downloads_to_one_place_make_one_transfer(site: Site, small: bytes, tmp_path: Path) -> None:
@@ -239,45 +390,85 @@ def test_two_downloads_to_one_place_make_one_transfer(site: Site, small: bytes, 
     assert len(load_dataset(tmp_path / "new").clips) == 4
 
 
-def test_a_full_disk_is_told_with_what_to_do(
-    site: Site, small: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("step", ["_receive", "_unpack"])
+def test_a_full_disk_is_told_with_what_to_do_and_does_no_harm(
+    site: Site, small: bytes, tmp_path: Path, step: str
 ) -> None:
     def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     site.data = small
-    monkeypatch.setattr(module._Fetch, "_receive", full)
-    with pytest.raises(DatasetError, match=r"No space left on device. Free space") as caught:
-        fetch(site, tmp_path / "new")
-    assert caught.value.code == "disk"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module._Fetch if step == "_receive" else module, step, full)
+        error = refused(site, tmp_path / "new")
+    assert error.code == "disk"
+    assert "No space left on device. Free space" in str(error)
+    assert not (tmp_path / "new").exists()
+    fetch(site, tmp_path / "new")
+    assert len(site.requests) == (2 if step == "_receive" else 1)
+
+
+def test_what_a_killed_run_left_half_unpacked_is_done_again(site: Site, small: bytes, tmp_path: Path) -> None:
+    site.data = small
+    half = tmp_path / ".new.esc10.download" / "unpacked" / "audio"
+    half.mkdir(parents=True)
+    (half / "rest.ogg").write_bytes(b"x")
+    folder = fetch(site, tmp_path / "new")
+    assert not (folder / "audio" / "rest.ogg").exists()
+    assert len(load_dataset(folder).clips) == 4
 
 
 def test_a_dataset_no_one_publishes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="Expected one of esc10, esc50, got 'esc3'"):
-        download("esc3", tmp_path / "new")
+        download("esc3", tmp_path / "new")  # type: ignore[arg-type]
 
 
-def test_esc50_takes_only_plain_clip_names_from_its_archive(site: Site, tmp_path: Path) -> None:
-    write_dataset(
-        tmp_path / "original", n_classes=50, folds=5, per_class_and_fold=8, duration_s=0.01, sample_rate_hz=8_000
-    )
+@pytest.fixture
+def fifty() -> dict[str, Path | bytes]:
+    """The members of an archive as ESC-50's; ``publish`` has its checksum expected."""
+    places = [(fold, target, take) for fold in range(1, 6) for target in range(50) for take in "ABCDEFGH"]
+    lines = ["filename,fold,target,category,esc10,src_file,take"]
+    lines += [f"{f}-{f}{t:02}-{take}-{t}.wav,{f},{t},class_{t},False,{f}{t:02},{take}" for f, t, take in places]
     members: dict[str, Path | bytes] = {
-        f"ESC-50-master/audio/{path.name}": path for path in (tmp_path / "original" / "audio").iterdir()
+        f"ESC-50-33c8/audio/{line.partition(',')[0]}": line.encode() for line in lines[1:]
     }
-    members["ESC-50-master/meta/esc50.csv"] = tmp_path / "original" / "meta" / "esc50.csv"
-    members["ESC-50-master/audio/../../evil.wav"] = b"no"
-    members["/etc/audio/1-1-A-1.txt"] = b"no"
-    site.data = zipped(members)
+    members["ESC-50-33c8/meta/esc50.csv"] = "\n".join(lines).encode()
+    members["ESC-50-33c8/LICENSE"] = b"CC BY-NC, and the authors"
+    return members
+
+
+def publish(monkeypatch: pytest.MonkeyPatch, data: bytes) -> bytes:
+    monkeypatch.setitem(SOURCES, "esc50", replace(SOURCES["esc50"], sha256=hashlib.sha256(data).hexdigest()))
+    return data
+
+
+def test_esc50_arrives_with_its_clips_table_and_licence_alone(
+    site: Site, tmp_path: Path, fifty: dict[str, Path | bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others: dict[str, Path | bytes] = {
+        "ESC-50-33c8/audio/run.sh": b"no",
+        "ESC-50-33c8/x/audio/1.wav": b"no",
+        "x": b"no",
+    }
+    site.data = publish(monkeypatch, zipped(fifty | others))
     folder = download("esc50", tmp_path / "fifty", url=site.url)
     dataset = load_dataset(folder)
     assert (dataset.name, len(dataset.class_names), len(dataset.clips)) == ("ESC-50", 50, 2_000)
-    assert not list(tmp_path.rglob("evil.wav"))
+    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert found == {name.partition("/")[2] for name in fifty}
 
 
-def test_esc50_with_clips_missing_is_not_taken_for_whole(site: Site, tmp_path: Path) -> None:
-    site.data = zipped({"ESC-50-master/audio/1-2-A-3.wav": b"x"})
+def test_esc50_of_another_checksum_or_with_clips_missing_is_refused(
+    site: Site, tmp_path: Path, fifty: dict[str, Path | bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.data = zipped(fifty)
+    with pytest.raises(DatasetError, match=r"its sha256 is .* instead of 661183a6") as caught:
+        download("esc50", tmp_path / "fifty", url=site.url)
+    assert caught.value.code == "checksum_mismatch"
+    site.data = publish(monkeypatch, zipped({"ESC-50-33c8/audio/1-2-A-3.wav": b"x"}))
     with pytest.raises(DatasetError, match="1 clips instead of 2,000"):
         download("esc50", tmp_path / "fifty", url=site.url)
+    assert not (tmp_path / "fifty").exists()
 
 
 def test_the_published_esc10_arrives_byte_for_byte(site: Site, esc10_dir: Path, tmp_path: Path) -> None:
@@ -290,5 +481,44 @@ def test_the_published_esc10_arrives_byte_for_byte(site: Site, esc10_dir: Path, 
 
 def test_the_shipped_table_lists_all_four_hundred_clips_once() -> None:
     rows = read_checksums()
-    assert len({row["filename"] for row in rows}) == len({row["upstream"] for row in rows}) == 400
+    for column in ("filename", "upstream", "sha256"):
+        assert len({row[column] for row in rows}) == 400
+    assert sum(int(row["bytes"]) for row in rows) < SOURCES["esc10"].largest_unpacked_bytes
     assert CHECKSUMS.stat().st_size < 100_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "setting", "expected"),
+    [
+        ([], None, "data/esc10"),
+        (["--dataset", "esc50"], None, "data/esc50"),
+        (["--dataset", "esc50"], "mine", "mine"),
+        (["--dataset", "esc10", "--to", "there"], "mine", "there"),
+    ],
+    ids=["default", "the other", "the setting", "the option"],
+)
+def test_the_command_says_where_the_dataset_is_and_reports_progress_on_stderr(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    setting: str | None,
+    expected: str,
+) -> None:
+    def stand_in(dataset: str, destination: Path, *, progress: module.Progress) -> Path:
+        for done in (0, 50, 100, 0, 200):  # a server may have to begin again
+            progress(done, 200)
+        return destination
+
+    monkeypatch.setattr(module, "download", stand_in)
+    monkeypatch.delenv("EARSHOT_DATA_DIR", raising=False)
+    if setting:
+        monkeypatch.setenv("EARSHOT_DATA_DIR", setting)
+    assert cli.main(["download", *arguments]) == 0
+    out, err = capsys.readouterr()
+    assert out.strip().endswith(expected)
+    assert "200/200" in err
+
+
+def test_the_command_knows_no_other_dataset(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["download", "--dataset", "esc3"]) == 2
+    assert "esc3" in capsys.readouterr().err
