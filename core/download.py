@@ -327,7 +327,7 @@ def _checked(members: zipfile.ZipFile, source: Source) -> list[zipfile.ZipInfo]:
             raise _unsafe(f"the member {info.filename!r} is a link")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise _unsafe(f"the member {info.filename!r} is packed in an unusual way")
-    return [info for info in found if not info.is_dir()]
+    return [info for info in found if not info.filename.endswith("/")]
 
 
 def _write_esc10(members: zipfile.ZipFile, found: list[zipfile.ZipInfo], root: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import RunError
+from core.robustness import CONDITIONS
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
@@ -64,9 +65,10 @@ def _rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _robustness(metrics: Mapping[str, Any]) -> list[str]:
+    measured = metrics["robustness"]
     rows = [
-        f"| {condition} | {_percent(of['accuracy'])} | {_percent(of['low'])} to {_percent(of['high'])} |"
-        for condition, of in metrics["robustness"].items()
+        f"| {name} | {_percent(of['accuracy'])} | {_percent(of['low'])} to {_percent(of['high'])} |"
+        for name, of in ((name, measured[name]) for name in CONDITIONS)
     ]
     return [f"| the same clips (n = {metrics['n']}) | accuracy | 95 % interval |", "|---|---|---|", *rows]
 

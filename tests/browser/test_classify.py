@@ -131,7 +131,12 @@ def test_a_click_on_the_timeline_chooses_the_stretch(page: Page) -> None:
     page.set_viewport_size({"width": 1280, "height": 2000})
     upload(page, "long.wav", write_wav(np.random.default_rng(0).normal(0, 0.1, 30 * 16_000), 16_000))
     answered(page)
-    page.get_by_test_id("stPlotlyChart").nth(1).locator(".point").nth(3).click(force=True)
+    settle(page)
+    timeline = page.get_by_test_id("stPlotlyChart").nth(1)
+    point = timeline.locator(".point").nth(3)
+    point.hover(force=True)
+    expect(timeline.locator(".hoverlayer .hovertext").first).to_be_visible()  # Plotly takes a click where it hovers
+    point.click(force=True)
     expect(page.get_by_test_id("stSliderThumbValue")).to_have_text(words.span(7.5, 12.5))
     settle(page)
 
