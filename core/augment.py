@@ -1,8 +1,9 @@
 """Training-only augmentation of whole batches, on the device that trains.
 
 Random parameters are data (``Draw``); applying them is pure, so a batch can be frozen, logged and replayed. Order:
-crop + stretch + gain of two clips of different classes, gain-aware mixing (Tokozume et al. 2018), spectral shaping of
-the mix (tilt, band limits, coloured noise), and masks over the normalised log-mel (Park et al. 2019).
+crop + stretch + gain of two clips of different classes, mixing (gain-aware: Tokozume et al. 2018), spectral shaping of
+the mix (reverberation, coloured noise, tilt, band limits), overdrive, and masks over the normalised log-mel (Park et
+al. 2019).
 """
 
 from __future__ import annotations
@@ -14,9 +15,13 @@ import torch
 from torch import Tensor
 
 from core.config import AudioConfig, AugmentConfig, FeatureConfig
+from core.features import power_of
 
 FRAME = 2048  # samples of one level measurement for mixing
 SILENCE_DB = -120.0
+BY_LEVEL, BY_TIME, BY_FREQUENCY = range(3)  # how two sounds share a mixture
+WET_DB = (-12.0, 3.0)  # energy of the reverberant tail re the direct sound: near and far talkers of ISO 3382 rooms
+LN_10 = math.log(10)
 
 
 @dataclass(frozen=True)
@@ -38,17 +43,23 @@ class Bank:
 class Draw:
     """The random parameters of one batch of B. Row 0 of (2, B) tensors is the clip, row 1 its partner."""
 
+    samples: int  # length of every crop
     clips: Tensor  # (2, B) rows of the bank
     start: Tensor  # (2, B) first sample of the crop; negative: silence before the sound
     rate: Tensor  # (2, B) speed factor
     gain_db: Tensor  # (2, B)
     ratio: Tensor  # (B,) share of the clip in the label; 1: not mixed
+    mixing: Tensor  # (B,) BY_LEVEL, BY_TIME or BY_FREQUENCY
+    swapped: Tensor  # (B,) bool: by time or frequency, the clip comes last or below
     tilt_db: Tensor  # (B,) dB per octave around 1 kHz
     low_pass_hz: Tensor  # (B,) inf: off
     high_pass_hz: Tensor  # (B,) 0: off
     noise_snr_db: Tensor  # (B,) inf: off
     noise_slope: Tensor  # (B,) power falls as f^-slope
     noise_seed: int
+    reverb_s: Tensor  # (B,) 0: off
+    wet_db: Tensor  # (B,)
+    overdrive_db: Tensor  # (B,) 0: off
     time_masks: Tensor  # (B, M, 2) start and width, as fractions of T
     frequency_masks: Tensor  # (B, M, 2) start and width, as fractions of F
 
@@ -66,18 +77,24 @@ def draw(
     batch = rows.numel()
     clips = torch.stack([rows, _partners(rows, bank.targets, rng)])
     rate = config.stretch ** _uniform((2, batch), -1, 1, rng)
-    crop = config.crop_s * audio.sample_rate_hz
+    crop_s = config.crop_s * config.crop_spread ** float(_uniform((), -1, 1, rng))
+    crop = round(crop_s * audio.sample_rate_hz)
     spare = bank.lengths[clips] / rate - crop  # in output samples; negative: the clip is shorter than the crop
     pad = crop / 4
     low, high = spare.clamp_max(0) - pad, spare.clamp_min(0) + pad
     start = (low + torch.rand((2, batch), generator=rng) * (high - low)) * rate
     mixed = _happens(batch, config.mix_p, rng)
+    kind = torch.rand(batch, generator=rng)
+    by_time, by_frequency = kind < config.timemix_p, kind >= 1 - config.freqmix_p
     return Draw(
+        samples=crop,
         clips=clips,
         start=start,
         rate=rate,
         gain_db=_uniform((2, batch), -config.gain_db, config.gain_db, rng),
         ratio=torch.where(mixed, torch.rand(batch, generator=rng), 1.0),
+        mixing=torch.where(by_time, BY_TIME, torch.where(by_frequency, BY_FREQUENCY, BY_LEVEL)),
+        swapped=_happens(batch, 0.5, rng),
         tilt_db=_uniform((batch,), -config.tilt_db_per_octave, config.tilt_db_per_octave, rng)
         * _happens(batch, config.tilt_p, rng),
         low_pass_hz=_sometimes(_log_uniform(batch, *config.low_pass_hz, rng), config.low_pass_p, math.inf, rng),
@@ -85,18 +102,25 @@ def draw(
         noise_snr_db=_sometimes(_uniform((batch,), *config.noise_snr_db, rng), config.noise_p, math.inf, rng),
         noise_slope=_uniform((batch,), 0, 2, rng),
         noise_seed=int(torch.randint(2**31, (), generator=rng)),
-        time_masks=_masks(batch, config.time_masks, config.time_mask_s / config.crop_s, rng),
+        reverb_s=_sometimes(_log_uniform(batch, *config.reverb_s, rng), config.reverb_p, 0.0, rng),
+        wet_db=_uniform((batch,), *WET_DB, rng),
+        overdrive_db=_uniform((batch,), 0, config.overdrive_db, rng) * _happens(batch, config.overdrive_p, rng),
+        time_masks=_masks(batch, config.time_masks, config.time_mask_s / crop_s, rng),
         frequency_masks=_masks(batch, config.frequency_masks, config.frequency_mask_bands / features.n_mels, rng),
     )
 
 
 def mix_batch(bank: Bank, drawn: Draw, config: AugmentConfig, audio: AudioConfig) -> Tensor:
-    """Waveforms (B, crop) on the bank's device, cropped, stretched, mixed and spectrally shaped."""
-    samples = round(config.crop_s * audio.sample_rate_hz)
-    first, second = (crop(bank, drawn.clips[k], drawn.start[k], drawn.rate[k], samples) for k in (0, 1))
+    """Waveforms (B, crop) on the bank's device: cropped, stretched, mixed, spectrally shaped and overdriven."""
+    first, second = (crop(bank, drawn.clips[k], drawn.start[k], drawn.rate[k], drawn.samples) for k in (0, 1))
     gain = 10 ** (drawn.gain_db.to(first.device) / 20)
-    mixed = mix(first * gain[0, :, None], second * gain[1, :, None], drawn.ratio.to(first.device), audio)
-    return shape_spectrum(mixed, drawn, audio)
+    first, second = first * gain[0, :, None], second * gain[1, :, None]
+    mixed = mix(first, second, drawn.ratio.to(first.device), audio, level_aware=config.level_aware)
+    for kind, join in ((BY_TIME, join_in_time), (BY_FREQUENCY, join_in_frequency)):
+        rows = (drawn.mixing == kind).nonzero().squeeze(1).to(first.device)
+        if rows.numel():
+            mixed[rows] = join(first[rows], second[rows], drawn.ratio[rows.cpu()], drawn.swapped[rows.cpu()], audio)
+    return overdrive(shape_spectrum(mixed, drawn, audio), drawn.overdrive_db)
 
 
 def soft_targets(bank: Bank, drawn: Draw, n_classes: int) -> Tensor:
@@ -129,37 +153,68 @@ def _resize(clip: Tensor, samples: int) -> Tensor:
     return torch.nn.functional.interpolate(clip[None, None], samples, mode="linear", align_corners=True)[0, 0]
 
 
-def mix(first: Tensor, second: Tensor, ratio: Tensor, audio: AudioConfig) -> Tensor:
+def mix(first: Tensor, second: Tensor, ratio: Tensor, audio: AudioConfig, *, level_aware: bool = True) -> Tensor:
     """Mix so that ``ratio`` is the *perceived* share of the first sound, at constant energy (Tokozume et al. 2018).
 
     t = 1 / (1 + 10^((G1 − G2) / 20) · (1 − r) / r),  x = (t·x1 + (1 − t)·x2) / √(t² + (1 − t)²),  G in dB(A).
+    Without ``level_aware`` plain mixup: x = r·x1 + (1 − r)·x2 (Zhang et al. 2018).
     """
+    if not level_aware:
+        return ratio[:, None] * first + (1 - ratio[:, None]) * second
     gap_db = a_weighted_level(first, audio) - a_weighted_level(second, audio)
     odds = 10 ** (gap_db / 20) * (1 - ratio) / ratio.clamp_min(1e-6)
     t = (1 / (1 + odds))[:, None]
     return (t * first + (1 - t) * second) / torch.sqrt(t**2 + (1 - t) ** 2)
 
 
+def join_in_time(first: Tensor, second: Tensor, ratio: Tensor, swapped: Tensor, audio: AudioConfig) -> Tensor:
+    """One sound after the other; the first lasts ``ratio`` of the whole and comes last where ``swapped``. (B, N)"""
+    position = (torch.arange(first.shape[1]) + 0.5) / first.shape[1]
+    share = ratio[:, None]
+    of_first = torch.where(swapped[:, None], position >= 1 - share, position < share)
+    return torch.where(of_first.to(first.device), first, second)
+
+
+def join_in_frequency(first: Tensor, second: Tensor, ratio: Tensor, swapped: Tensor, audio: AudioConfig) -> Tensor:
+    """One sound above the other; the first fills ``ratio`` of the mel axis, the lower end where ``swapped``. (B, N)"""
+    hz = torch.fft.rfftfreq(first.shape[1], 1 / audio.sample_rate_hz)
+    position = torch.log1p(hz / 700) / math.log1p(audio.sample_rate_hz / 2 / 700)  # O'Shaughnessy's mel scale
+    share = ratio[:, None]
+    of_first = torch.where(swapped[:, None], position < share, position >= 1 - share).to(first.device)
+    spectrum = torch.where(of_first, torch.fft.rfft(first, dim=1), torch.fft.rfft(second, dim=1))
+    return torch.fft.irfft(spectrum, n=first.shape[1], dim=1)
+
+
 def a_weighted_level(waveform: Tensor, audio: AudioConfig) -> Tensor:
     """Loudest frame of each waveform (B, N) in dB(A) re full scale, (B,). IEC 61672 weighting."""
     frames = waveform.unfold(1, FRAME, FRAME) if waveform.shape[1] >= FRAME else waveform[:, None]
-    power = torch.fft.rfft(frames, dim=2).abs() ** 2  # (B, frames, bins)
+    power = power_of(torch.fft.rfft(frames, dim=2))  # (B, frames, bins)
     weight = _a_weight(power.shape[2], audio.sample_rate_hz, waveform.device)
-    level = 10 * torch.log10((power * weight).sum(dim=2) / frames.shape[2] ** 2 + 10 ** (SILENCE_DB / 10))
+    level = 10 * torch.log10(power @ weight / frames.shape[2] ** 2 + 10 ** (SILENCE_DB / 10))
     return level.amax(dim=1)
 
 
 def shape_spectrum(waveform: Tensor, drawn: Draw, audio: AudioConfig) -> Tensor:
-    """Tilt, band-limit and add coloured noise to (B, N), in one pass through the frequency domain."""
+    """Reverberate (B, N), add coloured noise, tilt and band-limit, in one pass through the frequency domain."""
     samples, device = waveform.shape[1], waveform.device
     spectrum = torch.fft.rfft(waveform, dim=1)
     hz = torch.fft.rfftfreq(samples, 1 / audio.sample_rate_hz, device=device)
-    noise = _coloured_noise(spectrum, hz, drawn)
+    rng = torch.Generator(device).manual_seed(drawn.noise_seed)
+    _reverberate(spectrum, samples, drawn, audio, rng)
+    _add_noise(spectrum, hz, drawn, rng)
     octaves = torch.log2(hz.clamp_min(20.0) / 1000.0)
-    response = 10 ** (drawn.tilt_db.to(device)[:, None] * octaves / 20)
-    response = response / (1 + (hz / drawn.low_pass_hz.to(device)[:, None]) ** 16).sqrt()  # Butterworth, 48 dB/octave
-    response = response / (1 + (drawn.high_pass_hz.to(device)[:, None] / hz.clamp_min(1.0)) ** 4).sqrt()
-    return torch.fft.irfft((spectrum + noise) * response, n=samples, dim=1)
+    response = torch.exp((LN_10 / 20) * drawn.tilt_db.to(device)[:, None] * octaves)
+    steep = (hz / drawn.low_pass_hz.to(device)[:, None]) ** 16  # Butterworth, 48 dB/octave
+    gentle = (drawn.high_pass_hz.to(device)[:, None] / hz.clamp_min(1.0)) ** 4
+    response *= ((1 + steep) * (1 + gentle)).rsqrt()
+    return torch.fft.irfft(spectrum * response, n=samples, dim=1)
+
+
+def overdrive(waveform: Tensor, drive_db: Tensor) -> Tensor:
+    """Clip (B, N) ``drive_db`` (B,) under its own peak; 0 leaves a row as it is. The level rises as when overdriven."""
+    peak = waveform.abs().amax(dim=1, keepdim=True)
+    driven = waveform * 10 ** (drive_db.to(waveform.device)[:, None] / 20)
+    return torch.maximum(torch.minimum(driven, peak), -peak)
 
 
 def mask_features(features: Tensor, drawn: Draw) -> Tensor:
@@ -177,13 +232,29 @@ def _partners(rows: Tensor, targets: Tensor, rng: torch.Generator) -> Tensor:
     return torch.multinomial(other, 1, generator=rng).squeeze(1)
 
 
-def _coloured_noise(spectrum: Tensor, hz: Tensor, drawn: Draw) -> Tensor:
+def _reverberate(spectrum: Tensor, samples: int, drawn: Draw, audio: AudioConfig, rng: torch.Generator) -> None:
+    """Add to rows with ``reverb_s`` the sound again through exponentially decaying noise, in place."""
+    rows = drawn.reverb_s.nonzero().squeeze(1)
+    if not rows.numel():
+        return
     device = spectrum.device
-    rng = torch.Generator(device).manual_seed(drawn.noise_seed)
-    noise = torch.randn(spectrum.shape, dtype=spectrum.dtype, device=device, generator=rng)
-    noise = noise * hz.clamp_min(20.0) ** (-drawn.noise_slope.to(device)[:, None] / 2)
-    wanted = spectrum.abs().square().sum(dim=1) * 10 ** (-drawn.noise_snr_db.to(device) / 10)
-    return noise * (wanted / noise.abs().square().sum(dim=1)).sqrt()[:, None]
+    time_s = torch.arange(min(samples, audio.sample_rate_hz), device=device) / audio.sample_rate_hz
+    decay = torch.exp(-3 * LN_10 * time_s / drawn.reverb_s[rows].to(device)[:, None])  # −60 dB after reverb_s
+    tail = decay * torch.randn((rows.numel(), time_s.numel()), device=device, generator=rng)
+    wet = 10 ** (drawn.wet_db[rows].to(device) / 20) / tail.norm(dim=1)
+    spectrum[rows.to(device)] *= 1 + torch.fft.rfft(tail * wet[:, None], n=samples, dim=1)
+
+
+def _add_noise(spectrum: Tensor, hz: Tensor, drawn: Draw, rng: torch.Generator) -> None:
+    """Add to rows with a finite ``noise_snr_db`` noise whose power falls as f^−slope, in place."""
+    rows = drawn.noise_snr_db.isfinite().nonzero().squeeze(1)
+    if not rows.numel():
+        return
+    device, clean = spectrum.device, spectrum[rows.to(spectrum.device)]
+    noise = torch.randn(clean.shape, dtype=clean.dtype, device=device, generator=rng)
+    noise *= torch.exp(-drawn.noise_slope[rows].to(device)[:, None] / 2 * hz.clamp_min(20.0).log())
+    wanted = power_of(clean).sum(dim=1) * 10 ** (-drawn.noise_snr_db[rows].to(device) / 10)
+    spectrum[rows.to(device)] += noise * (wanted / power_of(noise).sum(dim=1)).sqrt()[:, None]
 
 
 def _a_weight(bins: int, sample_rate_hz: int, device: torch.device) -> Tensor:

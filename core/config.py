@@ -62,6 +62,8 @@ class ModelConfig(Frozen):
     stem_channels: Positive = 32
     stage_channels: tuple[Positive, ...] = (32, 64, 128, 256)
     blocks_per_stage: Positive = 1
+    squeeze_excite: bool = Field(False, description="channel gates in every block (Hu et al. 2018)")
+    attention_pool: bool = Field(False, description="weigh moments by a learned attention in place of mean + max")
     dropout: float = Field(0.2, ge=0, lt=1)
 
 
@@ -79,9 +81,13 @@ class AugmentConfig(Frozen):
     """Training-only randomness. Each ``*_p`` is the probability that a clip gets the transform."""
 
     crop_s: float = Field(2.0, gt=0)
+    crop_spread: float = Field(1.0, ge=1, description="each batch's crops are crop_s · [1/x, x] long, log-uniformly")
     stretch: float = Field(1.25, ge=1, description="speed factor drawn log-uniformly in [1/x, x]; EnvNet-v2")
     gain_db: float = Field(6.0, ge=0)
-    mix_p: float = Field(1.0, ge=0, le=1, description="probability of gain-aware between-class mixing")
+    mix_p: float = Field(1.0, ge=0, le=1, description="probability that a clip is mixed with one of another class")
+    level_aware: bool = Field(True, description="labels follow perceived levels (BC learning); off: plain mixup")
+    timemix_p: float = Field(0.0, ge=0, le=1, description="share of mixtures that are one sound after the other")
+    freqmix_p: float = Field(0.0, ge=0, le=1, description="share of mixtures that are one sound above the other")
     tilt_p: float = Field(0.5, ge=0, le=1)
     tilt_db_per_octave: float = Field(3.0, ge=0)
     low_pass_p: float = Field(0.4, ge=0, le=1)
@@ -90,6 +96,10 @@ class AugmentConfig(Frozen):
     high_pass_hz: tuple[float, float] = (40.0, 400.0)
     noise_p: float = Field(0.5, ge=0, le=1)
     noise_snr_db: tuple[float, float] = (0.0, 35.0)
+    reverb_p: float = Field(0.0, ge=0, le=1)
+    reverb_s: tuple[float, float] = Field((0.1, 1.0), description="time in which the tail falls by 60 dB")
+    overdrive_p: float = Field(0.0, ge=0, le=1)
+    overdrive_db: float = Field(24.0, ge=0, description="drawn in [0, x]: how far past full scale a peak is driven")
     time_masks: int = Field(1, ge=0)
     time_mask_s: float = Field(0.3, ge=0)
     frequency_masks: int = Field(1, ge=0)

@@ -5,7 +5,7 @@
     stage2  residual block(s), stride 2    (B, 64, F/4,  T/4)
     stage3  residual block(s), stride 2    (B, 128, F/8, T/8)
     stage4  residual block(s), stride 2    (B, 256, F/16, T/16)
-    pool    mean over F, then mean + max over T   (Kong et al. 2020, PANNs)
+    pool    mean over F, then mean + max over T   (Kong et al. 2020, PANNs), or attention over T
     head    dropout, linear                (B, K)
 
 Global pooling takes any length. Stages are named so that feature maps, Grad-CAM and the pages speak of the same things.
@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from core.config import AudioConfig, FeatureConfig, ModelConfig
 from core.features import LevelNorm, LogMel
 
+SQUEEZE = 8  # channels to one unit of the squeezed layer; 16 in the paper, whose layers are wider
+
 
 class ModelOutput(NamedTuple):
     """``logits`` (B, K), uncalibrated; ``embedding`` (B, D), what the head sees."""
@@ -29,15 +31,29 @@ class ModelOutput(NamedTuple):
     embedding: Tensor
 
 
+class SqueezeExcite(nn.Module):
+    """Scale each channel by a gate in (0, 1) computed from all channels' means (Hu et al. 2018). Shape stays."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Linear(channels, max(channels // SQUEEZE, 4))
+        self.excite = nn.Linear(max(channels // SQUEEZE, 4), channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = self.excite(torch.relu(self.squeeze(x.mean(dim=(2, 3)))))  # (B, C)
+        return x * torch.sigmoid(gate)[:, :, None, None]
+
+
 class ResidualBlock(nn.Module):
     """Two 3×3 convolutions with BatchNorm and a shortcut (He et al. 2016); 1×1 projection where the shape changes."""
 
-    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
+    def __init__(self, channels_in: int, channels_out: int, stride: int, *, squeeze_excite: bool = False) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels_in, channels_out, 3, stride, padding=1, bias=False)
         self.norm1 = nn.BatchNorm2d(channels_out)
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False)
         self.norm2 = nn.BatchNorm2d(channels_out)
+        self.gate: nn.Module = SqueezeExcite(channels_out) if squeeze_excite else nn.Identity()
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or channels_in != channels_out:
             self.shortcut = nn.Sequential(
@@ -48,7 +64,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = torch.relu(self.norm1(self.conv1(x)))
-        y = self.norm2(self.conv2(y))
+        y = self.gate(self.norm2(self.conv2(y)))
         return torch.relu(y + self.shortcut(x))
 
 
@@ -63,9 +79,10 @@ class AudioResNet(nn.Module):
         channels = model.stem_channels
         for index, width in enumerate(model.stage_channels, start=1):
             self.stages[f"stage{index}"] = _stage(
-                channels, width, model.blocks_per_stage, stride=1 if index == 1 else 2
+                channels, width, model.blocks_per_stage, 1 if index == 1 else 2, squeeze_excite=model.squeeze_excite
             )
             channels = width
+        self.attention = nn.Conv1d(channels, channels, 1) if model.attention_pool else None
         self.dropout = nn.Dropout(model.dropout)
         self.head = nn.Linear(channels, n_classes)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -97,7 +114,10 @@ class AudioResNet(nn.Module):
     def head_of(self, last: Tensor) -> ModelOutput:
         """Output of the last stage, (B, D, F', T') → logits and embedding."""
         over_time = last.mean(dim=2)  # (B, D, T')
-        embedding = over_time.mean(dim=2) + over_time.amax(dim=2)  # (B, D)
+        if self.attention is None:
+            embedding = over_time.mean(dim=2) + over_time.amax(dim=2)  # (B, D)
+        else:  # each channel its own weights over time
+            embedding = (torch.softmax(self.attention(over_time), dim=2) * over_time).sum(dim=2)
         return ModelOutput(self.head(self.dropout(embedding)), embedding)
 
 
@@ -105,7 +125,7 @@ def _stem(channels: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(1, channels, 5, 2, padding=2, bias=False), nn.BatchNorm2d(channels), nn.ReLU())
 
 
-def _stage(channels_in: int, channels_out: int, blocks: int, *, stride: int) -> nn.Sequential:
-    first = ResidualBlock(channels_in, channels_out, stride)
-    rest = (ResidualBlock(channels_out, channels_out, 1) for _ in range(blocks - 1))
+def _stage(channels_in: int, channels_out: int, blocks: int, stride: int, *, squeeze_excite: bool) -> nn.Sequential:
+    first = ResidualBlock(channels_in, channels_out, stride, squeeze_excite=squeeze_excite)
+    rest = (ResidualBlock(channels_out, channels_out, 1, squeeze_excite=squeeze_excite) for _ in range(blocks - 1))
     return nn.Sequential(first, *rest)

@@ -6,13 +6,40 @@ import numpy as np
 import pytest
 import torch
 
-from core.augment import Bank, a_weighted_level, crop, draw, mask_features, mix, mix_batch, shape_spectrum, soft_targets
+from core.augment import (
+    BY_FREQUENCY,
+    BY_LEVEL,
+    BY_TIME,
+    Bank,
+    a_weighted_level,
+    crop,
+    draw,
+    join_in_frequency,
+    join_in_time,
+    mask_features,
+    mix,
+    mix_batch,
+    overdrive,
+    shape_spectrum,
+    soft_targets,
+)
 from core.config import AudioConfig, AugmentConfig, FeatureConfig
 
 AUDIO, FEATURES = AudioConfig(), FeatureConfig()
 RATE = AUDIO.sample_rate_hz
 PLAIN = AugmentConfig(
-    stretch=1, gain_db=0, mix_p=0, tilt_p=0, low_pass_p=0, high_pass_p=0, noise_p=0, time_masks=0, frequency_masks=0
+    crop_spread=1,
+    stretch=1,
+    gain_db=0,
+    mix_p=0,
+    tilt_p=0,
+    low_pass_p=0,
+    high_pass_p=0,
+    noise_p=0,
+    reverb_p=0,
+    overdrive_p=0,
+    time_masks=0,
+    frequency_masks=0,
 )
 
 
@@ -145,3 +172,73 @@ def test_masks_cover_what_was_drawn_and_nothing_else(bank: Bank) -> None:
     assert torch.all(masked[:, :, :8] == 0)
     assert torch.all(masked[:, :, :, 100:150] == 0)
     assert masked.sum() == 2 * (64 - 8) * (200 - 50)
+
+
+def test_every_batch_draws_its_own_crop_length_within_the_spread(bank: Bank) -> None:
+    config = AugmentConfig(crop_s=1.0, crop_spread=2.0)
+    one = rng()
+    lengths = [draw(torch.arange(6), bank, config, AUDIO, FEATURES, rng=one).samples / RATE for _ in range(300)]
+    assert min(lengths) == pytest.approx(0.5, abs=0.02)
+    assert max(lengths) == pytest.approx(2.0, abs=0.08)
+    assert np.median(lengths) == pytest.approx(1.0, abs=0.15)
+    drawn = draw(torch.arange(6), bank, config, AUDIO, FEATURES, rng=one)
+    assert mix_batch(bank, drawn, config, AUDIO).shape == (6, drawn.samples)
+
+
+def test_plain_mixup_weighs_samples_whatever_their_level() -> None:
+    loud, quiet = tone(1_000.0)[None], tone(1_100.0)[None] / 10
+    mixed = mix(loud, quiet, torch.tensor([0.25]), AUDIO, level_aware=False)
+    torch.testing.assert_close(mixed, 0.25 * loud + 0.75 * quiet)
+
+
+def test_sounds_joined_in_time_last_as_long_as_their_labels_say() -> None:
+    first, second = torch.ones(2, 1_000), torch.zeros(2, 1_000)
+    joined = join_in_time(first, second, torch.tensor([0.3, 0.3]), torch.tensor([False, True]), AUDIO)
+    assert joined.sum(dim=1).tolist() == [300, 300]
+    assert bool(joined[0, 0])
+    assert not bool(joined[1, 0])
+
+
+def test_sounds_joined_in_frequency_keep_their_side_of_the_cut() -> None:
+    low, high = tone(300.0)[None], tone(9_000.0)[None]
+    both = low + high
+    kept = join_in_frequency(both, torch.zeros_like(both), torch.tensor([0.5]), torch.tensor([True]), AUDIO)
+    torch.testing.assert_close(kept, low, atol=1e-2, rtol=0)
+    kept = join_in_frequency(both, torch.zeros_like(both), torch.tensor([0.5]), torch.tensor([False]), AUDIO)
+    torch.testing.assert_close(kept, high, atol=1e-2, rtol=0)
+
+
+def test_the_drawn_shares_of_mixtures_are_joined_in_time_and_frequency() -> None:
+    many = Bank(torch.randn(1_000, 10), torch.full((1_000,), 10), torch.arange(1_000) % 2)
+    config = AugmentConfig(timemix_p=0.2, freqmix_p=0.3)
+    kinds = draw(torch.arange(1_000), many, config, AUDIO, FEATURES, rng=rng()).mixing
+    shares = [float((kinds == kind).float().mean()) for kind in (BY_LEVEL, BY_TIME, BY_FREQUENCY)]
+    assert shares == pytest.approx([0.5, 0.2, 0.3], abs=0.05)
+
+
+def test_a_batch_of_every_kind_of_mixture_is_finite_and_keeps_unmixed_clips(bank: Bank) -> None:
+    config = PLAIN.model_copy(update={"timemix_p": 0.5, "freqmix_p": 0.5})
+    drawn = draw(torch.arange(6), bank, config, AUDIO, FEATURES, rng=rng())
+    inside = dataclasses.replace(drawn, start=torch.full((2, 6), 1_000.0))
+    batch = mix_batch(bank, inside, config, AUDIO)
+    torch.testing.assert_close(batch, bank.samples[:, 1_000 : 1_000 + 2 * RATE], atol=1e-4, rtol=0)
+
+
+def test_reverberation_decays_by_sixty_decibels_in_the_time_drawn(bank: Bank) -> None:
+    drawn = draw(torch.arange(1), bank, PLAIN, AUDIO, FEATURES, rng=rng())
+    drawn = dataclasses.replace(drawn, reverb_s=torch.tensor([0.5]), wet_db=torch.tensor([0.0]))
+    click = torch.zeros(1, 2 * RATE)
+    click[0, 0] = 1
+    tail = shape_spectrum(click, drawn, AUDIO)[0] - click[0]
+    assert float(tail.square().sum()) == pytest.approx(1, rel=1e-3)
+    early, late = (level_db(tail[round(at * RATE) : round((at + 0.1) * RATE)]) for at in (0.0, 0.25))
+    assert float(early - late) == pytest.approx(30, abs=2)
+    assert tail[RATE:].abs().max() < 1e-5
+
+
+def test_overdrive_clips_at_the_peak_the_sound_had() -> None:
+    sound = tone(100.0, 0.1)[None].repeat(2, 1) * 0.3
+    driven = overdrive(sound, torch.tensor([0.0, 20.0]))
+    torch.testing.assert_close(driven[0], sound[0])
+    assert float(driven[1].abs().max()) == pytest.approx(0.3, abs=1e-3)
+    assert float((driven[1].abs() > 0.299).float().mean()) > 0.9

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from core.config import AudioConfig, FeatureConfig, ModelConfig
-from core.model import AudioResNet, ResidualBlock
+from core.model import AudioResNet, ResidualBlock, SqueezeExcite
 
 AUDIO, FEATURES = AudioConfig(), FeatureConfig()
 
@@ -70,3 +70,23 @@ def test_the_front_end_takes_part_in_gradients(net: AudioResNet) -> None:
     net(sound).logits.sum().backward()
     assert sound.grad is not None
     assert float(sound.grad.abs().sum()) > 0
+
+
+def test_squeeze_and_excitation_gates_channels_and_keeps_shapes() -> None:
+    config = ModelConfig(stem_channels=8, stage_channels=(8, 16), squeeze_excite=True)
+    gated = AudioResNet(3, AUDIO, FEATURES, config).eval()
+    assert gated(torch.randn(2, 32_000)).embedding.shape == (2, 16)
+    gate = SqueezeExcite(8)
+    x = torch.rand(2, 8, 5, 7)
+    ratio = gate(x) / x
+    torch.testing.assert_close(ratio, ratio[:, :, :1, :1].expand_as(ratio))
+    assert bool(((ratio > 0) & (ratio < 1)).all())
+
+
+def test_attention_weighs_moments_to_a_mean_within_their_range() -> None:
+    config = ModelConfig(stem_channels=8, stage_channels=(8, 16), attention_pool=True)
+    attentive = AudioResNet(3, AUDIO, FEATURES, config).eval()
+    last = torch.rand(2, 16, 4, 9)
+    moments = last.mean(dim=2)
+    embedding = attentive.head_of(last).embedding
+    assert bool((embedding <= moments.amax(dim=2)).all() and (embedding >= moments.amin(dim=2)).all())
