@@ -1,6 +1,7 @@
 """The artifact: one folder that is the only door from training to serving.
 
     model.safetensors    weights and buffers
+    reference.parquet    the training clips as the network hears them: embeddings and descriptors, one row a clip
     artifact.json        everything else that decides an answer, a probe, and a fingerprint over all of it
 
 The probe is a seeded waveform with the logits it gave when the artifact was saved. Loading replays it, so a library, a
@@ -10,6 +11,7 @@ device or a code change that alters answers is an error at start-up and not a si
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import tempfile
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
@@ -29,8 +32,10 @@ from core.config import AudioConfig, FeatureConfig, Frozen, ModelConfig
 from core.errors import ArtifactError
 from core.inference import infer
 from core.model import AudioResNet
+from core.unknown import UnknownRule
 
-WEIGHTS, MANIFEST = "model.safetensors", "artifact.json"
+WEIGHTS, REFERENCE, MANIFEST = "model.safetensors", "reference.parquet", "artifact.json"
+REFERENCE_COLUMNS = ("clip_id", "fold", "source_group", "label", "embedding")  # descriptors follow
 PROBE_TOLERANCE = 5e-3  # logits; CPUs differ by 1e-5, GPUs with TF32 convolutions by about 1e-3
 
 
@@ -59,6 +64,7 @@ class Facts(Frozen):
     class_names: tuple[str, ...] = Field(min_length=2)
     temperature: float = Field(1.0, gt=0)
     conformal_quantile: float | None = Field(None, ge=0, le=1, description="LAC, 90 %; None: not fitted")
+    unknown: UnknownRule | None = Field(None, description="when a sound is none of the classes; None: not fitted")
     metrics: dict[str, Any]
     dataset: str
     dataset_hash: str
@@ -72,29 +78,41 @@ class Manifest(Facts):
     schema_version: Literal[1] = 1
     created_at: datetime
     weights_sha256: str
+    reference_sha256: str | None = None
     probe: Probe
     fingerprint: str
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A network in eval mode and the facts it was saved with."""
+    """A network in eval mode and the facts it was saved with.
+
+    ``reference`` has ``REFERENCE_COLUMNS`` and descriptors, one row a training clip; ``None`` where none was saved.
+    """
 
     net: AudioResNet
     manifest: Manifest
+    reference: pd.DataFrame | None
 
 
-def save_artifact(folder: Path, net: AudioResNet, facts: Facts) -> Manifest:
-    """Write ``net`` (eval mode, CPU) and its facts to ``folder``, replacing what is there by renaming."""
+def save_artifact(folder: Path, net: AudioResNet, facts: Facts, reference: pd.DataFrame | None = None) -> Manifest:
+    """Write ``net`` (eval mode, CPU) and its facts to ``folder``, replacing what is there by renaming.
+
+    Raises ``ArtifactError`` where ``facts.unknown`` needs a ``reference`` that is not given.
+    """
+    _check_reference(folder, facts, reference)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as part:
         staged = Path(part) / folder.name
         staged.mkdir()
         save_file({name: value.contiguous() for name, value in net.state_dict().items()}, staged / WEIGHTS)
+        if reference is not None:
+            reference.to_parquet(staged / REFERENCE, index=False)
         content = facts.model_dump(mode="json") | {
             "schema_version": 1,
             "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "weights_sha256": hashlib.sha256((staged / WEIGHTS).read_bytes()).hexdigest(),
+            "weights_sha256": _sha256((staged / WEIGHTS).read_bytes()),
+            "reference_sha256": None if reference is None else _sha256((staged / REFERENCE).read_bytes()),
             "probe": _record_probe(net, facts.audio).model_dump(mode="json"),
         }
         content["fingerprint"] = fingerprint_of(content)
@@ -115,7 +133,11 @@ def _record_probe(net: AudioResNet, audio: AudioConfig) -> Probe:
 def fingerprint_of(content: dict[str, Any]) -> str:
     """sha256 over the manifest's JSON content without its own fingerprint, keys sorted."""
     rest = {name: value for name, value in content.items() if name != "fingerprint"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return _sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode())
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def load_artifact(folder: Path, *, device: str = "cpu") -> Artifact:
@@ -124,12 +146,34 @@ def load_artifact(folder: Path, *, device: str = "cpu") -> Artifact:
     Raises ``ArtifactError`` with ``code`` missing, unreadable, altered, unfit or probe_mismatch.
     """
     manifest = _read_manifest(folder)
-    weights = _read(folder, WEIGHTS)
-    if hashlib.sha256(weights).hexdigest() != manifest.weights_sha256:
-        raise _altered(folder, WEIGHTS)
+    weights = _read_unaltered(folder, WEIGHTS, manifest.weights_sha256)
+    reference = _read_reference(folder, manifest)
+    _check_reference(folder, manifest, reference)
     net = _rebuild(folder, manifest, weights).to(device)
     _replay(folder, manifest, net)
-    return Artifact(net, manifest)
+    return Artifact(net, manifest, reference)
+
+
+def _read_reference(folder: Path, manifest: Manifest) -> pd.DataFrame | None:
+    if manifest.reference_sha256 is None:
+        return None
+    return pd.read_parquet(io.BytesIO(_read_unaltered(folder, REFERENCE, manifest.reference_sha256)))
+
+
+def _check_reference(folder: Path, facts: Facts, reference: pd.DataFrame | None) -> None:
+    if facts.unknown is not None and reference is None:
+        raise ArtifactError(
+            f"The model in {folder} tells unknown sounds by {facts.unknown.score} but has no {REFERENCE} of its "
+            "training clips. Train it anew.",
+            code="unfit",
+        )
+
+
+def _read_unaltered(folder: Path, name: str, sha256: str) -> bytes:
+    data = _read(folder, name)
+    if _sha256(data) != sha256:
+        raise _altered(folder, name)
+    return data
 
 
 def _read(folder: Path, name: str) -> bytes:

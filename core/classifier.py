@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from core.artifact import Artifact, Manifest, load_artifact
+from core.artifact import Artifact, load_artifact
 from core.audio import Waveform, decode
 from core.config import Limits
 from core.descriptors import describe
 from core.inference import Inference, infer, softmax
 from core.quality import assess
 from core.records import Prediction, WindowPrediction
+from core.unknown import Familiarity
 
 
 class Classifier:
@@ -24,6 +25,7 @@ class Classifier:
 
     def __init__(self, artifact: Artifact, limits: Limits) -> None:
         self.net, self.manifest, self.limits = artifact.net, artifact.manifest, limits
+        self._familiarity = familiarity_of(artifact) if artifact.manifest.unknown else None
 
     @classmethod
     def from_artifact(cls, folder: Path, *, limits: Limits = Limits(), device: str = "cpu") -> Classifier:
@@ -43,6 +45,7 @@ class Classifier:
         descending = np.sort(probabilities)[::-1]
         order = np.argsort(-probabilities, kind="stable")
         names = self.manifest.class_names
+        strangeness = self._strangeness(answer)
         return Prediction(
             clip_id=clip_id_of(data),
             label=names[order[0]],
@@ -52,7 +55,9 @@ class Classifier:
             margin=float(descending[0] - descending[1]),
             logits=tuple(answer.logits.tolist()),
             embedding=tuple(answer.embedding.tolist()),
-            windows=_windows(answer, self.manifest),
+            unknown=self._is_unknown(strangeness[0]),
+            unknown_score=float(strangeness[0]),
+            windows=self._windows(answer, strangeness[1:]),
             descriptors=describe(wave.samples, wave.sample_rate_hz),
             quality=assess(wave),
             source=wave.source,
@@ -62,6 +67,39 @@ class Classifier:
             fingerprint=self.manifest.fingerprint,
             created_at=datetime.now(UTC),
         )
+
+    def _strangeness(self, answer: Inference) -> NDArray[np.float64]:
+        """Unknown-sound score of the whole sound, then of each of its W windows: (1 + W,); nan without a rule."""
+        logits = np.concatenate([answer.logits[None], answer.window_logits])
+        if self.manifest.unknown is None or self._familiarity is None:
+            return np.full(len(logits), np.nan)
+        embeddings = np.concatenate([answer.embedding[None], answer.window_embeddings])
+        return self._familiarity.score(self.manifest.unknown.score, logits, embeddings)
+
+    def _is_unknown(self, score: float) -> bool:
+        return self.manifest.unknown is not None and bool(score > self.manifest.unknown.threshold)
+
+    def _windows(self, answer: Inference, strangeness: NDArray[np.float64]) -> tuple[WindowPrediction, ...]:
+        rate = self.manifest.audio.sample_rate_hz
+        rows = softmax(answer.window_logits, self.manifest.temperature)
+        return tuple(
+            WindowPrediction(
+                start_s=start / rate,
+                end_s=end / rate,
+                probabilities=tuple(row.tolist()),
+                unknown=self._is_unknown(score),
+                unknown_score=float(score),
+            )
+            for (start, end), row, score in zip(answer.spans, rows, strangeness, strict=True)
+        )
+
+
+def familiarity_of(artifact: Artifact) -> Familiarity:
+    """From the training clips that the artifact remembers; it must have a reference."""
+    assert artifact.reference is not None, "load_artifact checks it"
+    index = {name: position for position, name in enumerate(artifact.manifest.class_names)}
+    embeddings = np.stack(artifact.reference["embedding"].to_list()).astype(np.float32)
+    return Familiarity.fit(embeddings, artifact.reference["label"].map(index).to_numpy(dtype=np.int64))
 
 
 def clip_id_of(data: bytes) -> str:
@@ -73,12 +111,3 @@ def entropy(probabilities: NDArray[np.float64]) -> float:
     """−Σ p ln p, in nats; 0 · ln 0 = 0."""
     positive = probabilities[probabilities > 0]
     return float(-(positive * np.log(positive)).sum())
-
-
-def _windows(answer: Inference, manifest: Manifest) -> tuple[WindowPrediction, ...]:
-    rate = manifest.audio.sample_rate_hz
-    rows = softmax(answer.window_logits, manifest.temperature)
-    return tuple(
-        WindowPrediction(start_s=start / rate, end_s=end / rate, probabilities=tuple(row.tolist()))
-        for (start, end), row in zip(answer.spans, rows, strict=True)
-    )

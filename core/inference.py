@@ -18,11 +18,12 @@ WINDOWS_AT_ONCE = 16  # bounds memory on long audio
 
 @dataclass(frozen=True)
 class Inference:
-    """``logits`` (K,) and ``embedding`` (D,) are means over windows; ``window_logits`` (W, K); ``spans`` in samples."""
+    """``logits`` (K,) and ``embedding`` (D,) are means over windows, (W, K) and (W, D); ``spans`` in samples."""
 
     logits: NDArray[np.float32]
     embedding: NDArray[np.float32]
     window_logits: NDArray[np.float32]
+    window_embeddings: NDArray[np.float32]
     spans: tuple[tuple[int, int], ...]
 
 
@@ -48,6 +49,7 @@ def infer(net: AudioResNet, samples: NDArray[np.float32], audio: AudioConfig) ->
         logits=window_logits.mean(dim=0).cpu().numpy(),
         embedding=embeddings.mean(dim=0).cpu().numpy(),
         window_logits=window_logits.cpu().numpy(),
+        window_embeddings=embeddings.cpu().numpy(),
         spans=tuple(spans),
     )
 

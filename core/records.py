@@ -44,6 +44,8 @@ class WindowPrediction(Frozen):
     start_s: float
     end_s: float
     probabilities: tuple[float, ...]
+    unknown: bool = False
+    unknown_score: Measure = math.nan
 
 
 class Prediction(Frozen):
@@ -53,6 +55,9 @@ class Prediction(Frozen):
     ``logits`` and ``embedding`` are means over them, and ``probabilities`` belong to those mean logits. ``entropy`` is
     in nats; ``margin`` is the first probability less the second. These follow the artifact's class
     order and embedding axis.
+
+    ``unknown`` says that the sound is probably none of the classes: its ``unknown_score`` exceeds the artifact's
+    threshold. ``label`` is then the most similar class. Where the artifact has no threshold, the score is nan.
     """
 
     clip_id: str  # sha256 of the bytes, first 16 hex digits
@@ -63,6 +68,8 @@ class Prediction(Frozen):
     margin: float
     logits: tuple[float, ...]
     embedding: tuple[float, ...]
+    unknown: bool
+    unknown_score: Measure
     windows: tuple[WindowPrediction, ...]
     descriptors: dict[str, Measure]
     quality: tuple[QualityWarning, ...]

@@ -11,17 +11,30 @@ mahalanobis   distance to the nearest class mean under a shared, shrunk covarian
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from scipy.special import logsumexp
 from sklearn.covariance import LedoitWolf
 
+from core.config import Frozen
 from core.inference import softmax
 
 Floats = NDArray[np.float64]
+Score = Literal["msp", "max_logit", "energy", "knn", "mahalanobis"]
+SCORES: tuple[Score, ...] = get_args(Score)
 NEIGHBOURS = 5  # a class has 32 to 40 training clips
-SCORES = ("msp", "max_logit", "energy", "knn", "mahalanobis")
+ACCEPTED = 0.95  # share of known sounds that a threshold lets pass
+
+
+class UnknownRule(Frozen):
+    """A sound whose ``score`` exceeds ``threshold`` is none of the classes; ``accepted`` of known sounds pass."""
+
+    score: Score
+    threshold: float
+    accepted: float = Field(ACCEPTED, gt=0, lt=1)
 
 
 @dataclass(frozen=True)
@@ -42,15 +55,23 @@ class Familiarity:
         whiten = vectors * np.sqrt(np.maximum(values, 0))
         return cls(unit(embeddings), means.astype(np.float32), whiten.astype(np.float32))
 
-    def scores(self, logits: NDArray[np.float32], embeddings: NDArray[np.float32]) -> dict[str, Floats]:
-        """Every score of ``SCORES`` for logits (N, K) and embeddings (N, D), each (N,)."""
-        return {
-            "msp": 1 - softmax(logits).max(axis=1),
-            "max_logit": -logits.max(axis=1).astype(np.float64),
-            "energy": -np.asarray(logsumexp(logits.astype(np.float64), axis=1)),
-            "knn": self.knn(embeddings),
-            "mahalanobis": self.mahalanobis(embeddings),
-        }
+    def score(self, name: Score, logits: NDArray[np.float32], embeddings: NDArray[np.float32]) -> Floats:
+        """The score ``name`` for logits (N, K) and embeddings (N, D), (N,)."""
+        match name:
+            case "msp":
+                return 1 - softmax(logits).max(axis=1)
+            case "max_logit":
+                return -logits.max(axis=1).astype(np.float64)
+            case "energy":
+                return -np.asarray(logsumexp(logits.astype(np.float64), axis=1))
+            case "knn":
+                return self.knn(embeddings)
+            case "mahalanobis":
+                return self.mahalanobis(embeddings)
+
+    def scores(self, logits: NDArray[np.float32], embeddings: NDArray[np.float32]) -> dict[Score, Floats]:
+        """Every score of ``SCORES``, each (N,)."""
+        return {name: self.score(name, logits, embeddings) for name in SCORES}
 
     def knn(self, embeddings: NDArray[np.float32]) -> Floats:
         distance = 1 - unit(embeddings).astype(np.float64) @ self.reference.T  # (N, M)
@@ -68,6 +89,6 @@ def unit(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(embeddings / np.maximum(length, 1e-12), dtype=np.float32)
 
 
-def acceptance_threshold(scores: Floats, *, accepted: float = 0.95) -> float:
+def acceptance_threshold(scores: Floats, *, accepted: float = ACCEPTED) -> float:
     """The score that this share of out-of-fold in-distribution clips stays at or under."""
     return float(np.quantile(scores, accepted, method="higher"))
