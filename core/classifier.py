@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -56,7 +57,7 @@ class Classifier:
             logits=tuple(answer.logits.tolist()),
             embedding=tuple(answer.embedding.tolist()),
             unknown=self._is_unknown(strangeness[0]),
-            unknown_score=float(strangeness[0]),
+            unknown_score=strangeness[0],
             windows=self._windows(answer, strangeness[1:]),
             descriptors=describe(wave.samples, wave.sample_rate_hz),
             quality=assess(wave),
@@ -68,18 +69,19 @@ class Classifier:
             created_at=datetime.now(UTC),
         )
 
-    def _strangeness(self, answer: Inference) -> NDArray[np.float64]:
-        """Unknown-sound score of the whole sound, then of each of its W windows: (1 + W,); nan without a rule."""
-        logits = np.concatenate([answer.logits[None], answer.window_logits])
+    def _strangeness(self, answer: Inference) -> list[float | None]:
+        """Unknown-sound score of the whole sound, then of each of its W windows; ``None`` without a rule."""
+        logits = np.concatenate([answer.logits[None], answer.window_logits])  # (1 + W, K)
         if self.manifest.unknown is None or self._familiarity is None:
-            return np.full(len(logits), np.nan)
+            return [None] * len(logits)
         embeddings = np.concatenate([answer.embedding[None], answer.window_embeddings])
-        return self._familiarity.score(self.manifest.unknown.score, logits, embeddings)
+        scores: list[float | None] = self._familiarity.score(self.manifest.unknown.score, logits, embeddings).tolist()
+        return scores
 
-    def _is_unknown(self, score: float) -> bool:
-        return self.manifest.unknown is not None and bool(score > self.manifest.unknown.threshold)
+    def _is_unknown(self, score: float | None) -> bool:
+        return score is not None and self.manifest.unknown is not None and score > self.manifest.unknown.threshold
 
-    def _windows(self, answer: Inference, strangeness: NDArray[np.float64]) -> tuple[WindowPrediction, ...]:
+    def _windows(self, answer: Inference, strangeness: Sequence[float | None]) -> tuple[WindowPrediction, ...]:
         rate = self.manifest.audio.sample_rate_hz
         rows = softmax(answer.window_logits, self.manifest.temperature)
         return tuple(
@@ -88,7 +90,7 @@ class Classifier:
                 end_s=end / rate,
                 probabilities=tuple(row.tolist()),
                 unknown=self._is_unknown(score),
-                unknown_score=float(score),
+                unknown_score=score,
             )
             for (start, end), row, score in zip(answer.spans, rows, strangeness, strict=True)
         )

@@ -148,6 +148,13 @@ def crossval(
     epochs: Annotated[int, typer.Option(min=1)] = TrainConfig().epochs,
     out: Annotated[Path | None, typer.Option(help="Folder of run folders; EARSHOT_RUNS_DIR otherwise.")] = None,
     run_id: Annotated[str, typer.Option(help="Name of the run folder; the same name goes on with it.")] = "crossval",
+    leave_out: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CLASS[+CLASS…]|each",
+            help="Train once more without these classes, to measure how unknown sounds are told. Repeatable.",
+        ),
+    ] = None,
     changes: SetOption = None,
 ) -> None:
     """Train every fold and seed and one model on all folds. Killed anywhere, the same command goes on."""
@@ -161,6 +168,7 @@ def crossval(
         run_id=run_id,
         folds=dataset.folds,
         seeds=tuple(range(seeds)),
+        left_out=_left_out(leave_out or [], dataset.class_names),
         train=_configured(changes or [], epochs=epochs),
         **_origin(dataset),
     )
@@ -232,6 +240,22 @@ def _fold(text: str, folds: Sequence[int]) -> int | None:
             f"Expected one of the folds {', '.join(map(str, folds))} or 'all', got {text!r}.", code="no_such_fold"
         )
     return int(text)
+
+
+def _left_out(wanted: Sequence[str], class_names: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """``each`` → every class alone; ``a+b`` → both at once."""
+    trials: list[tuple[str, ...]] = []
+    for text in wanted:
+        trials += [(name,) for name in class_names] if text == "each" else [tuple(sorted(set(text.split("+"))))]
+    for trial in trials:
+        unknown = [name for name in trial if name not in class_names]
+        if unknown or len(class_names) - len(trial) < 2:
+            raise RunError(
+                f"Expected --leave-out with classes of the dataset and two or more left, got {'+'.join(trial)!r}. "
+                f"Its classes are {', '.join(class_names)}.",
+                code="bad_setting",
+            )
+    return tuple(dict.fromkeys(trials))
 
 
 def _configured(changes: Sequence[str], **given: Any) -> TrainConfig:

@@ -45,7 +45,7 @@ class WindowPrediction(Frozen):
     end_s: float
     probabilities: tuple[float, ...]
     unknown: bool = False
-    unknown_score: Measure = math.nan
+    unknown_score: float | None = None
 
 
 class Prediction(Frozen):
@@ -57,7 +57,7 @@ class Prediction(Frozen):
     order and embedding axis.
 
     ``unknown`` says that the sound is probably none of the classes: its ``unknown_score`` exceeds the artifact's
-    threshold. ``label`` is then the most similar class. Where the artifact has no threshold, the score is nan.
+    threshold. ``label`` is then the most similar class. Where the artifact has no threshold, the score is ``None``.
     """
 
     clip_id: str  # sha256 of the bytes, first 16 hex digits
@@ -69,7 +69,7 @@ class Prediction(Frozen):
     logits: tuple[float, ...]
     embedding: tuple[float, ...]
     unknown: bool
-    unknown_score: Measure
+    unknown_score: float | None
     windows: tuple[WindowPrediction, ...]
     descriptors: dict[str, Measure]
     quality: tuple[QualityWarning, ...]

@@ -19,6 +19,7 @@ from typing import Any
 
 import lightning
 import numpy as np
+import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ from core.artifact import Facts, save_artifact
 from core.audio import Waveform
 from core.augment import draw, mask_features, mix_batch, soft_targets
 from core.config import TrainConfig
-from core.dataset import Dataset
+from core.dataset import Clip, Dataset
 from core.errors import RunError
 from core.evaluation import evaluate, summarise
 from core.inference import infer
@@ -140,43 +141,50 @@ def train(config: RunConfig, dataset: Dataset, folder: RunFolder, *, waves: Sequ
 
 def _train(config: RunConfig, dataset: Dataset, folder: RunFolder, waves: Sequence[Waveform]) -> None:
     started = time.monotonic()
-    held_out = [index for index, clip in enumerate(dataset.clips) if clip.fold == config.fold]
-    unheard = {dataset.clips[index].source_group for index in held_out}  # a few of ESC-50's recordings cross folds
-    kept = [
-        index
-        for index, clip in enumerate(dataset.clips)
-        if clip.fold != config.fold and clip.source_group not in unheard
-    ]
-    if not kept:
-        raise RunError(f"Expected clips outside fold {config.fold}, found none. Choose another --fold.")
-    target = [clip.target for clip in dataset.clips]
+    kept, held_out = split(dataset.clips, config)
+    index = {name: target for target, name in enumerate(config.class_names)}
+    target = [index.get(clip.label, -1) for clip in dataset.clips]
     data = ClipData(
         build_bank([waves[i] for i in kept], [target[i] for i in kept]),
         [(waves[i].samples, target[i]) for i in held_out],
         batch_size=config.train.batch_size,
         seed=config.train.seed,
     )
-    module = Classification(config.train, len(dataset.class_names))
+    module = Classification(config.train, len(config.class_names))
     journal = Journal(config, folder)
     fit(module, data, folder, [journal])
 
     net = module.net.eval().float().cpu()
-    records = evaluate(
-        net,
-        [dataset.clips[i] for i in held_out],
-        [waves[i] for i in held_out],
-        config.train.audio,
-        seed=config.train.seed,
-    )
+
+    def records_of(chosen: Sequence[int]) -> pd.DataFrame:
+        clips, heard = [dataset.clips[i] for i in chosen], [waves[i] for i in chosen]
+        return evaluate(net, clips, heard, config.train.audio, seed=config.train.seed)
+
+    records = records_of(held_out)
     folder.write_oof(records)
-    metrics = summarise(records, dataset.class_names) | {
+    metrics = summarise(records, config.class_names) | {
         "protocol": _protocol(config),
         "minutes": round((time.monotonic() - started) / 60, 2),
     }
     folder.write_metrics(metrics)
-    save_artifact(folder.artifact, net, facts_of(config, metrics))
+    reference = records_of(kept).drop(columns=["seed", "logits"])
+    save_artifact(folder.artifact, net, facts_of(config, metrics), reference)
     folder.write_status("finished", config.train.epochs, config.train.epochs, journal.latest)
     journal.close(metrics)
+
+
+def split(clips: Sequence[Clip], config: RunConfig) -> tuple[list[int], list[int]]:
+    """Positions of the clips to train on and of those to hold out. Left-out classes are in neither.
+
+    A source recording that appears in the held-out fold is not trained on: a few of ESC-50's cross folds.
+    """
+    known = [i for i, clip in enumerate(clips) if clip.label in config.class_names]
+    held_out = [i for i in known if clips[i].fold == config.fold]
+    unheard = {clips[i].source_group for i in held_out}
+    kept = [i for i in known if clips[i].fold != config.fold and clips[i].source_group not in unheard]
+    if not kept:
+        raise RunError(f"Expected clips outside fold {config.fold}, found none. Choose another --fold.")
+    return kept, held_out
 
 
 def facts_of(config: RunConfig, metrics: dict[str, Any]) -> Facts:
@@ -197,7 +205,8 @@ def facts_of(config: RunConfig, metrics: dict[str, Any]) -> Facts:
 def _protocol(config: RunConfig) -> str:
     last = "moving average of the weights" if config.train.ema_decay else "last epoch"
     held_out = "no fold held out: trained on every clip" if config.fold is None else f"fold {config.fold} held out"
-    what = f"{config.train.epochs} epochs, {last}, seed {config.train.seed}, {held_out}"
+    left_out = f", without {' and '.join(config.left_out)}" if config.left_out else ""
+    what = f"{config.train.epochs} epochs, {last}, seed {config.train.seed}, {held_out}{left_out}"
     return f"{what}; nothing selected on held-out clips"
 
 

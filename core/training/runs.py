@@ -28,12 +28,16 @@ State = Literal["running", "finished", "failed"]
 
 
 class RunConfig(Frozen):
-    """What was asked. ``fold`` is the held-out fold; ``None`` trains on every clip."""
+    """What was asked. ``fold`` is the held-out fold; ``None`` trains on every clip.
+
+    ``class_names`` are what the network tells apart; clips of the classes ``left_out`` take no part in training.
+    """
 
     run_id: str
     dataset: str
     dataset_hash: str
     class_names: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
     fold: int | None
     train: TrainConfig
     code_version: str
@@ -90,6 +94,10 @@ class RunFolder:
     @property
     def robustness(self) -> Path:
         return self.path / "robustness.parquet"
+
+    @property
+    def unknown(self) -> Path:
+        return self.path / "unknown.parquet"
 
     def records(self) -> pd.DataFrame:
         """The out-of-fold records: one row a clip and seed."""

@@ -21,7 +21,7 @@ LAYERS = [
     {"core.backend"},
     {"core.diagnostics", "core.diagnostics.calibration", "core.diagnostics.unknown"},
     {"core.figures", "core.figures.audio", "core.figures.picture", "core.figures.training"},
-    {"core.report", "core.evaluation", "core.training", "core.training.runs", "core.training.data"},
+    {"core.report", "core.openset", "core.evaluation", "core.training", "core.training.runs", "core.training.data"},
     {"core.training.journal", "core.training.loop"},
     {"core.training.crossval"},
     {"core.cli", "core.__main__"},

@@ -1,7 +1,9 @@
+import dataclasses
 import io
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 
@@ -9,8 +11,11 @@ from core.artifact import Artifact
 from core.classifier import Classifier, entropy
 from core.config import Limits
 from core.errors import AudioError, LimitError
+from core.inference import infer
+from core.unknown import UnknownRule
 
 RATE = 32_000
+FAMILIAR = 2e-2  # cosine distance: without training already, noise is within 0.01 of other noise and a tone 0.05 away
 
 
 def wav(samples: np.ndarray, rate: int = RATE) -> bytes:
@@ -26,6 +31,19 @@ def classifier(untrained: Artifact) -> Classifier:
 
 def noise(duration_s: float) -> np.ndarray:
     return np.random.default_rng(0).normal(0, 0.1, round(duration_s * RATE)).astype(np.float32)
+
+
+def changed(artifact: Artifact, **facts: object) -> Artifact:
+    return dataclasses.replace(artifact, manifest=artifact.manifest.model_copy(update=facts))
+
+
+def remembering(artifact: Artifact, sounds: list[np.ndarray], rule: UnknownRule) -> Artifact:
+    """As if trained on ``sounds``, in turn of each class."""
+    names = artifact.manifest.class_names
+    embeddings = [infer(artifact.net, sound, artifact.manifest.audio).embedding for sound in sounds]
+    labels = [names[i % len(names)] for i in range(len(sounds))]
+    reference = pd.DataFrame({"embedding": embeddings, "label": labels})
+    return dataclasses.replace(changed(artifact, unknown=rule), reference=reference)
 
 
 def test_probabilities_cover_every_class_most_probable_first_and_sum_to_one(classifier: Classifier) -> None:
@@ -48,7 +66,7 @@ def test_probabilities_are_the_softmax_of_the_logits_it_reports(classifier: Clas
 
 
 def test_temperature_softens_without_changing_the_order(untrained: Artifact) -> None:
-    warm = Artifact(untrained.net, untrained.manifest.model_copy(update={"temperature": 3.0}))
+    warm = changed(untrained, temperature=3.0)
     cool_answer = Classifier(untrained, Limits()).predict(wav(noise(2)))
     warm_answer = Classifier(warm, Limits()).predict(wav(noise(2)))
     assert list(warm_answer.probabilities) == list(cool_answer.probabilities)
@@ -93,3 +111,32 @@ def test_the_limits_it_was_given_hold(classifier: Classifier) -> None:
 def test_entropy_of_certainty_is_zero_and_of_ignorance_log_k() -> None:
     assert entropy(np.array([1.0, 0.0])) == 0
     assert entropy(np.full(10, 0.1)) == pytest.approx(math.log(10))
+
+
+def test_without_a_rule_no_sound_is_called_unknown(classifier: Classifier) -> None:
+    prediction = classifier.predict(wav(noise(13)))
+    assert (prediction.unknown, prediction.unknown_score) == (False, None)
+    assert all((window.unknown, window.unknown_score) == (False, None) for window in prediction.windows)
+
+
+def test_a_sound_unlike_every_training_clip_is_unknown_and_a_training_clip_is_not(untrained: Artifact) -> None:
+    rng = np.random.default_rng(1)
+    trained_on = [rng.normal(0, 0.1, 2 * RATE).astype(np.float32) for _ in range(12)]
+    rule = UnknownRule(score="knn", threshold=FAMILIAR)
+    classifier = Classifier(remembering(untrained, trained_on, rule), Limits())
+    tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(2 * RATE) / RATE)
+    familiar, strange = classifier.predict(wav(trained_on[0])), classifier.predict(wav(tone))
+    assert not familiar.unknown
+    assert strange.unknown
+    assert familiar.unknown_score is not None
+    assert strange.unknown_score is not None
+    assert familiar.unknown_score < FAMILIAR < strange.unknown_score
+
+
+def test_each_window_of_a_long_sound_is_judged_by_itself(untrained: Artifact) -> None:
+    trained_on = [np.random.default_rng(i).normal(0, 0.1, 5 * RATE).astype(np.float32) for i in range(12)]
+    classifier = Classifier(remembering(untrained, trained_on, UnknownRule(score="knn", threshold=FAMILIAR)), Limits())
+    tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(15 * RATE) / RATE)
+    tone[: 5 * RATE] = trained_on[0]
+    windows = classifier.predict(wav(tone)).windows
+    assert [window.unknown for window in windows[:1] + windows[2:]] == [False] + [True] * (len(windows) - 2)

@@ -224,7 +224,10 @@ def test_cross_validation_can_be_broken_off_and_repeated(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = CrossvalConfig(
-        folds=dataset.folds, seeds=(0, 1), **ask(dataset, "cv", epochs=1).model_dump(exclude={"fold"})
+        folds=dataset.folds,
+        seeds=(0, 1),
+        left_out=(dataset.class_names[:1],),
+        **ask(dataset, "cv", epochs=1).model_dump(exclude={"fold", "left_out"}),
     )
     folder = RunFolder(tmp_path / "cv")
     trained: list[str] = []
@@ -257,6 +260,25 @@ def test_cross_validation_can_be_broken_off_and_repeated(
     assert shipped.conformal_quantile is not None
     assert metrics["robustness"]["as recorded"]["accuracy"] == pytest.approx(metrics["accuracy"])
     assert metrics["robustness"]["1 s crop"]["n"] == metrics["n"]
+    assert shipped.unknown is not None
+    reference = load_artifact(folder.artifact).reference
+    assert reference is not None
+    assert reference["clip_id"].tolist() == [clip.filename for clip in dataset.clips]
+    without = [clip for clip in dataset.clips if clip.label == dataset.class_names[0]]
+    scores = pd.read_parquet(folder.unknown)
+    assert set(scores.loc[scores["kind"] == "near", "clip_id"]) == {clip.filename for clip in without}
+    assert dataset.class_names[0] not in set(scores.loc[scores["left_out"] != "", "source"]) - {without[0].label}
+    assert metrics["unknown"]["near"]["knn"]["n_unknown"] == len(without)
+    assert metrics["unknown"]["accepted"] == pytest.approx(0.95, abs=0.1)
+
+
+def test_a_left_out_class_is_neither_trained_on_nor_held_out(dataset: Dataset) -> None:
+    first, *rest = dataset.class_names
+    config = ask(dataset).model_copy(update={"class_names": tuple(rest), "left_out": (first,)})
+    kept, held_out = loop.split(dataset.clips, config)
+    assert {dataset.clips[i].label for i in kept + held_out} == set(rest)
+    assert {dataset.clips[i].fold for i in held_out} == {1}
+    assert not {dataset.clips[i].source_group for i in kept} & {dataset.clips[i].source_group for i in held_out}
 
 
 def test_a_fold_record_is_never_from_a_model_that_saw_its_source(finished: RunFolder, dataset: Dataset) -> None:
