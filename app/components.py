@@ -13,7 +13,7 @@ import streamlit as st
 from app import state, words
 from app.services import Sound
 from core.errors import EarshotError
-from core.records import Prediction, SourceFacts
+from core.records import Prediction, SourceFacts, none_of_the
 
 if TYPE_CHECKING:
     from core.audio import Waveform
@@ -60,11 +60,16 @@ def prediction_card(sound: Sound, prediction: Prediction, class_names: Sequence[
         f"{words.literal(sound.name)} · {words.seconds(prediction.duration_s)}{truth}",
         help=words.source(prediction.source),
     )
-    st.header(words.plain(prediction.label), anchor=False)
-    st.markdown(f"**{words.percent(prediction.confidence)}** confidence")
+    if prediction.unknown:
+        st.header(none_of_the(len(class_names)), anchor=False)
+        remarks = [words.strangeness_in_words(prediction)]
+    else:
+        st.header(words.plain(prediction.label), anchor=False)
+        st.markdown(f"**{words.percent(prediction.confidence)}** confidence")
+        remarks = [words.margin_in_words(prediction), words.entropy_in_words(prediction)]
     turns = words.leaders_in_words(words.leaders(prediction, class_names))
-    remarks = [words.margin_in_words(prediction), words.entropy_in_words(prediction), turns]
-    st.markdown("  \n".join(remark for remark in remarks if remark))
+    notes = [*remarks, turns, words.unknown_stretches(prediction)]
+    st.markdown("  \n".join(note for note in notes if note))
 
 
 @st.fragment
@@ -89,7 +94,10 @@ def confidence_bars(prediction: Prediction) -> None:
         config=NO_TOOLS,
         alt=f"Bars of the most probable classes; {words.plain(prediction.label)} leads.",
     )
-    st.caption("Each bar is the probability of one class; all classes together make 100 %.")
+    if prediction.unknown:
+        st.caption("As if the sound were one of its classes: together they make 100 % whatever the sound is.")
+    else:
+        st.caption("Each bar is the probability of one class; all classes together make 100 %.")
 
 
 def quality_warnings(prediction: Prediction) -> None:

@@ -6,8 +6,12 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from core.records import Prediction, SourceFacts
+
+if TYPE_CHECKING:
+    from core.artifact import Manifest
 
 CLEAR_MARGIN = 0.5  # the first class then holds over half of all probability and no other can come near
 CLOSE_MARGIN = 0.15  # below it a small change of the recording can swap the first two
@@ -60,6 +64,33 @@ def entropy_in_words(prediction: Prediction) -> str:
     if effective < FEW_ANSWERS:
         return f"**Divided:** {undecided}."
     return f"**Spread out:** {undecided}."
+
+
+def other_sounds(manifest: Manifest) -> str:
+    """What becomes of a sound that is none of the classes."""
+    if manifest.unknown is None:
+        return "Any other sound gets the most similar of them."
+    return (
+        "A sound unlike all it learnt from is called none of them, and so is about one in "
+        f"{round(1 / (1 - manifest.unknown.accepted))} of the sounds it knows."
+    )
+
+
+def strangeness_in_words(prediction: Prediction) -> str:
+    """Why a sound is called none of the classes, and which come closest."""
+    (first, p), (second, q) = list(prediction.probabilities.items())[:2]
+    return (
+        f"**Unlike the sounds it learnt.** The closest are {plain(first).lower()} ({percent(p)}) and "
+        f"{plain(second).lower()} ({percent(q)}): what it would answer if it had to choose one of its classes."
+    )
+
+
+def unknown_stretches(prediction: Prediction) -> str | None:
+    """How many stretches of a long sound are none of the classes; ``None`` where none is or there is one stretch."""
+    strange = sum(window.unknown for window in prediction.windows)
+    if strange == 0 or len(prediction.windows) == 1:
+        return None
+    return f"**{strange} of {len(prediction.windows)} stretches** are none of the classes: the open points below."
 
 
 def leaders(prediction: Prediction, class_names: Sequence[str]) -> list[str]:

@@ -75,6 +75,8 @@ def _classify(classifier: Any, file: Path, top_k: int | None) -> dict[str, Any]:
         "file": str(file),
         "label": prediction.label,
         "confidence": prediction.confidence,
+        "unknown": prediction.unknown,
+        "unknown_score": prediction.unknown_score,
         "probabilities": dict(list(prediction.probabilities.items())[:top_k]),
         "duration_s": prediction.duration_s,
         "latency_ms": round(prediction.latency_ms, 3),
@@ -103,7 +105,9 @@ def _in_words(answer: dict[str, Any]) -> str:
         return f"{answer['file']}\n  error [{answer['error']['code']}]: {answer['error']['message']}"
     ranked = "  ".join(f"{name} {p:.1%}" for name, p in answer["probabilities"].items())
     warnings = "".join(f"\n  note: {warning['message']}" for warning in answer["quality"])
-    return f"{answer['file']}\n  {ranked}   ({answer['duration_s']:.2f} s, {answer['latency_ms']:.0f} ms){warnings}"
+    strange = "unlike the sounds it learnt: none of the classes; closest: " if answer["unknown"] else ""
+    facts = f"({answer['duration_s']:.2f} s, {answer['latency_ms']:.0f} ms)"
+    return f"{answer['file']}\n  {strange}{ranked}   {facts}{warnings}"
 
 
 @app.command()

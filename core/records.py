@@ -17,6 +17,14 @@ QualityCode = Literal["silent", "clipped", "band_limited", "short", "channels_ca
 Measure = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
 
 
+_NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+
+
+def none_of_the(classes: int) -> str:
+    """``None of the ten classes``: how an unknown sound is called wherever people read it."""
+    return f"None of the {_NUMBERS[classes] if classes < len(_NUMBERS) else f'{classes:,}'} classes"
+
+
 class QualityWarning(Frozen):
     """Something about the recording that makes the answer less trustworthy. Never a repair, never a block."""
 

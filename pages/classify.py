@@ -16,7 +16,7 @@ with components.errors_shown():
     names = backend.manifest.class_names
     st.caption(
         f"Earshot knows {len(names)} sounds: {', '.join(sorted(words.plain(name).lower() for name in names))}. "
-        "Any other sound gets the most similar of them."
+        f"{words.other_sounds(backend.manifest)}"
     )
 
     sound = sound_input(trained_on=backend.manifest.dataset_hash)

@@ -15,7 +15,7 @@ from core import __version__
 from core.audio import Waveform
 from core.explain import Explanation, Stage
 from core.figures.audio import CAM_COLOURS, CAM_LEVELS, SHOWN_DB, TICKS_HZ, enlarged, envelope, mel_rows, percent
-from core.records import Prediction
+from core.records import Prediction, none_of_the
 
 SIZE_INCHES, DPI = (10.67, 8.0), 150  # 1600 × 1200 pixels
 PALETTE = ("#4477aa", "#222222")  # bars and lines, text
@@ -41,7 +41,7 @@ def result_picture(
     _draw_mel(middle.subplots(), explanation, wave.duration_s)
     for axes, stage in zip(bottom.subplots(1, len(explanation.stages)), explanation.stages, strict=True):
         _draw_stage(axes, stage, explanation)
-    figure.text(0.015, 0.945, _capital(prediction.label), fontsize=20, weight="bold", color=text)
+    figure.text(0.015, 0.945, _title(prediction), fontsize=20, weight="bold", color=text)
     figure.text(0.015, 0.918, _subtitle(prediction), fontsize=9, color="#555555")
     figure.text(0.015, 0.015, _footer(prediction), fontsize=7.5, color="#555555")
     buffer = io.BytesIO()
@@ -109,6 +109,11 @@ def _draw_stage(axes: Axes, stage: Stage, explanation: Explanation) -> None:
     axes.set_yticks([])
     axes.tick_params(labelsize=7)
     axes.set_xlabel("Time (s)", fontsize=7)
+
+
+def _title(prediction: Prediction) -> str:
+    closest = _capital(prediction.label)
+    return f"{none_of_the(len(prediction.probabilities))} · closest: {closest}" if prediction.unknown else closest
 
 
 def _subtitle(prediction: Prediction) -> str:

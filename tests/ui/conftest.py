@@ -1,6 +1,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import streamlit as st
 import torch
@@ -9,17 +11,36 @@ from streamlit.testing.v1 import AppTest
 from core.artifact import Facts, save_artifact
 from core.config import ROOT, AudioConfig, FeatureConfig, ModelConfig
 from core.model import AudioResNet
+from core.unknown import UnknownRule
 
 
 @pytest.fixture(scope="session")
 def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small network with random weights and four classes: the page does not care how good the answer is."""
+    folder = tmp_path_factory.mktemp("ui") / "artifact"
+    save_artifact(folder, *untrained())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def strict_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same network with a rule by which every sound is unknown."""
+    net, facts = untrained()
+    strict = facts.model_copy(update={"unknown": UnknownRule(score="knn", threshold=-1.0)})
+    rng = np.random.default_rng(0)
+    reference = pd.DataFrame({"embedding": list(rng.random((8, 16), np.float32)), "label": facts.class_names * 2})
+    folder = tmp_path_factory.mktemp("ui") / "artifact"
+    save_artifact(folder, net, strict, reference)
+    return folder
+
+
+def untrained() -> tuple[AudioResNet, Facts]:
     model = ModelConfig(stem_channels=8, stage_channels=(8, 16))
     names = ("crying_baby", "dog", "rain", "rooster")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         net = AudioResNet(len(names), AudioConfig(), FeatureConfig(), model).eval()
-    facts = Facts(
+    return net, Facts(
         audio=AudioConfig(),
         features=FeatureConfig(),
         model=model,
@@ -30,9 +51,6 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
         code_version="0",
         run_id="untrained",
     )
-    folder = tmp_path_factory.mktemp("ui") / "artifact"
-    save_artifact(folder, net, facts)
-    return folder
 
 
 @pytest.fixture

@@ -81,6 +81,19 @@ def test_a_clip_gets_an_explained_answer(open_app: OpenApp, clip: bytes, answer:
     assert len(page.get("download_button")) == 2
 
 
+def test_a_sound_unlike_all_it_learnt_is_called_none_of_the_classes(
+    open_app: OpenApp, strict_artifact: Path, clip: bytes
+) -> None:
+    page = open_app(ARTIFACT=strict_artifact)
+    assert "is called none of them, and so is about one in 20 of the sounds it knows" in texts(page)
+    upload(page, "noise_1.wav", clip)
+    assert not page.exception
+    answer = Classifier.from_artifact(strict_artifact).predict(clip)
+    assert page.header[0].value == "None of the four classes"
+    assert words.strangeness_in_words(answer) in texts(page)
+    assert "confidence" not in texts(page).split("Unlike the sounds it learnt")[0]
+
+
 def test_a_recording_gets_an_answer(open_app: OpenApp, clip: bytes, answer: Prediction) -> None:
     page = open_tab(open_app(), "Record")
     page.audio_input(key=state.RECORDING.name).upload("recorded.wav", clip).run()

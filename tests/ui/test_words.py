@@ -90,3 +90,23 @@ def test_latencies(value: float, expected: str) -> None:
 )
 def test_stretches(start_s: float, end_s: float, expected: str) -> None:
     assert words.span(start_s, end_s) == expected.replace(" ", SPACE)
+
+
+def test_an_unknown_sound_is_told_with_the_two_closest_classes() -> None:
+    told = words.strangeness_in_words(prediction(0.63, 0.2, 0.17))
+    assert f"dog (63{SPACE}%) and rooster (20{SPACE}%)" in told
+
+
+def test_unknown_stretches_are_counted_in_long_sounds_only() -> None:
+    def sound(*strange: bool) -> Prediction:
+        windows = [
+            WindowPrediction(start_s=i, end_s=i + 5, probabilities=(1.0, 0.0), unknown=unknown)
+            for i, unknown in enumerate(strange)
+        ]
+        return Prediction.model_construct(windows=tuple(windows))
+
+    assert words.unknown_stretches(sound(True)) is None
+    assert words.unknown_stretches(sound(False, False)) is None
+    told = words.unknown_stretches(sound(True, False, True))
+    assert told is not None
+    assert told.startswith("**2 of 3 stretches**")
