@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import typer
 from pydantic import ValidationError
 
-from core.config import SHIPPED_RUN, Settings, TrainConfig
+from core.config import SHIPPED_ARTIFACT, SHIPPED_RUN, Settings, TrainConfig
 from core.errors import AudioError, EarshotError, LimitError, RunError
 
 app = typer.Typer(
@@ -201,7 +201,8 @@ def report(
 @app.command("download")
 def download_dataset(
     dataset: Annotated[
-        Literal["esc10", "esc50"], typer.Option(help="esc10 (40 MB, CC BY) or esc50 (650 MB, CC BY-NC).")
+        Literal["esc10", "esc50", "gold"],
+        typer.Option(help="esc10 (40 MB, CC BY), esc50 (650 MB, CC BY-NC) or gold (eleven clips of ESC-10, 1 MB)."),
     ] = "esc10",
     to: Annotated[
         Path | None, typer.Option(help="New folder; EARSHOT_DATA_DIR otherwise, else data/ and the dataset's name.")
@@ -223,6 +224,60 @@ def download_dataset(
 
         download(dataset, folder, progress=show)
     print(folder)
+
+
+@app.command()
+def gold(
+    data: Annotated[Path, typer.Option("--data", help="Folder with the gold clips in audio/: ESC-10, or gold alone.")],
+    record: Annotated[
+        bool, typer.Option("--record", help="Hold these answers from now on, in core/assets/gold.json.")
+    ] = False,
+) -> None:
+    """Ask the shipped model about the gold clips and print what moved; the exit status is 1 if anything did."""
+    from core.classifier import Classifier
+    from core.gold import answers, differences, read_gold, write_gold
+    from core.inference import leave_cores_free
+
+    leave_cores_free()
+    got = answers(Classifier.from_artifact(SHIPPED_ARTIFACT), data)
+    expected = read_gold(missing_ok=record)
+    moved = differences(expected, got)
+    if expected.fingerprint != got.fingerprint:
+        print(f"recorded with artifact {expected.fingerprint[:12] or 'none'}, asked {got.fingerprint[:12]}")
+    print("\n".join(moved) or f"all {len(got.answers)} gold clips answer as recorded")
+    if record:
+        write_gold(got)
+    raise typer.Exit(int(bool(moved) and not record))
+
+
+@app.command()
+def bench(
+    seconds: Annotated[float, typer.Option(min=0.25, help="Length of the sound.")] = 5.0,
+    repeats: Annotated[int, typer.Option(min=1)] = 50,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON: hardware, threads and every timing.")] = False,
+    artifact: ArtifactOption = None,
+) -> None:
+    """Time every step of an answer on this machine."""
+    from dataclasses import asdict
+
+    from core.artifact import load_artifact
+    from core.bench import bench as measure
+    from core.hardware import processor
+
+    timings = measure(
+        load_artifact(artifact or Settings.load().artifact), duration_s=seconds, repeats=repeats, threads=threads
+    )
+    if as_json:
+        facts = {"processor": processor(), "threads": threads, "seconds": seconds}
+        print(json.dumps(facts | {"timings": [asdict(timing) for timing in timings]}, indent=2))
+        return
+    print(f"{seconds:g} s of sound, {repeats} repeats, threads: {threads}, {processor()}")
+    for timing in timings:
+        print(
+            f"  {timing.step:20} {timing.median_ms:7.1f} ms   (5th to 95th percentile "
+            f"{timing.low_ms:.1f} to {timing.high_ms:.1f} ms)"
+        )
 
 
 def _origin(dataset: Any) -> dict[str, Any]:

@@ -9,22 +9,19 @@ interrupted goes on from its last checkpoint, so the command can be killed anywh
 from __future__ import annotations
 
 import logging
-import os
-import platform
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from core.artifact import Facts, load_artifact, save_artifact
 from core.audio import Waveform
 from core.config import Frozen, TrainConfig
 from core.dataset import Dataset
 from core.evaluation import Calibration, answer_degraded, calibrate, pool, summarise_robustness
+from core.hardware import hardware
 from core.openset import Stranger, far_strangers, fit_rule, score_open_set, summarise_open_set
 from core.training.data import decode_clips
 from core.training.loop import train
@@ -183,16 +180,6 @@ def _protocol(config: CrossvalConfig) -> str:
     last = "moving average" if config.train.ema_decay else "last epoch"
     split = f"{_counted(len(config.folds), 'published fold')}, {_counted(len(config.seeds), 'seed')}"
     return f"{split}, {config.train.epochs} epochs, {last}; nothing selected on held-out clips"
-
-
-def hardware() -> str:
-    """The accelerator's name, else the processor's and how many cores there are."""
-    if torch.cuda.is_available():
-        return str(torch.cuda.get_device_name())
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
-    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-    return f"{name}, {_counted(os.cpu_count() or 1, 'core')}"
 
 
 def _counted(number: int, noun: str) -> str:

@@ -7,7 +7,7 @@ from core.config import ROOT
 
 # A module may import from its own layer and from those before it.
 LAYERS = [
-    {"core.errors"},
+    {"core.errors", "core.hardware"},
     {"core.config", "core"},
     {"core.records"},
     {"core.containers"},
@@ -17,8 +17,8 @@ LAYERS = [
     {"core.inference"},
     {"core.artifact", "core.calibration", "core.unknown"},
     {"core.classifier"},
-    {"core.explain"},
-    {"core.backend"},
+    {"core.explain", "core.gold"},
+    {"core.backend", "core.bench"},
     {"core.diagnostics", "core.diagnostics.calibration", "core.diagnostics.unknown"},
     {"core.figures", "core.figures.audio", "core.figures.picture", "core.figures.training"},
     {"core.report", "core.openset", "core.evaluation", "core.training", "core.training.runs", "core.training.data"},

@@ -30,7 +30,8 @@ def test_classify_writes_one_json_object_a_file_in_the_order_given(
     assert status == 0
     assert [answer["file"] for answer in answers] == [str(sound), str(other)]
     assert set(answers[0]) == {
-        "file", "label", "confidence", "unknown", "unknown_score", "probabilities", "duration_s", "latency_ms", "quality", "fingerprint",
+        "file", "label", "confidence", "unknown", "unknown_score", "probabilities", "duration_s", "latency_ms",
+        "quality", "fingerprint",
     }  # fmt: skip
     assert set(answers[0]["probabilities"]) == {"dog", "rain", "rooster"}  # type: ignore[call-overload]
     assert answers[0]["duration_s"] == pytest.approx(1.0, abs=1e-3)
