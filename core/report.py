@@ -8,7 +8,16 @@ from typing import Any
 
 from core.errors import RunError
 from core.robustness import CONDITIONS
+from core.unknown import SCORES
 
+SCORE_NAMES = {
+    "msp": "1 − top probability (MSP)",
+    "max_logit": "top logit",
+    "energy": "energy",
+    "knn": "distance to training clips (kNN)",
+    "mahalanobis": "distance to classes (Mahalanobis)",
+}
+STRANGERS = {"far": "synthesized", "near": "one class left out", "near_pairs": "two left out"}
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
 
@@ -16,12 +25,12 @@ def results_table(metrics: Mapping[str, Any]) -> str:
     """Markdown. Raises ``RunError`` for metrics that are not of a cross-validation."""
     try:
         rows = [f"| {name} | {value} |" for name, value in _rows(metrics)]
-        robustness = _robustness(metrics)
+        tables = [_robustness(metrics), _unknown(metrics["unknown"]) if "unknown" in metrics else []]
     except KeyError as exc:
         raise RunError(
             f"Expected the metrics of a cross-validation, but {exc} is missing. Give its run folder.", code="no_metrics"
         ) from exc
-    return "\n".join(["| measure | value |", "|---|---|", *rows, "", *robustness])
+    return "\n\n".join("\n".join(table) for table in [["| measure | value |", "|---|---|", *rows], *tables] if table)
 
 
 def write_results(readme: Path, metrics: Mapping[str, Any]) -> None:
@@ -55,6 +64,7 @@ def _rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"{after['ece']:.3f}; a perfect model: up to {after['noise_floor_95']:.3f}",
         ),
         ("negative log-likelihood, raw → after", f"{before['nll']:.3f} → {after['nll']:.3f} nats"),
+        ("Brier score (0 to 2), raw → after", f"{before['brier']:.3f} → {after['brier']:.3f}"),
         (
             "conformal sets, 90 % wanted",
             f"{_percent(coverage)} held the truth, {calibration['conformal_mean_size']:.2f} classes each",
@@ -71,6 +81,33 @@ def _robustness(metrics: Mapping[str, Any]) -> list[str]:
         for name, of in ((name, measured[name]) for name in CONDITIONS)
     ]
     return [f"| the same clips (n = {metrics['n']}) | accuracy | 95 % interval |", "|---|---|---|", *rows]
+
+
+def _unknown(unknown: Mapping[str, Any]) -> list[str]:
+    """AUROC of every score against every kind of stranger; what the chosen one lets pass."""
+    kinds = {kind: name for kind, name in STRANGERS.items() if kind in unknown}
+    chosen = unknown["score"]
+    heads = [f"{name} (n = {unknown[kind][chosen]['n_unknown']})" for kind, name in kinds.items()]
+    rows = []
+    for score in SCORES:
+        cells = [_interval(unknown[kind][score]["auroc"]) for kind in kinds]
+        mark = "**" if score == chosen else ""
+        rows.append(f"| {mark}{SCORE_NAMES[score]}{mark} | {' | '.join(cells)} |")
+    passed = [_interval(unknown[kind][chosen]["fpr95"]) for kind in kinds]
+    aupr = [_interval(unknown[kind][chosen]["aupr"]) for kind in kinds]
+    accepted = f"{_percent(unknown['accepted'])} of held-out clips, {_percent(unknown['accepted_wanted'])} wanted"
+    return [
+        f"| unknown sounds told from known ones, AUROC | {' | '.join(heads)} |",
+        "|---|" + "---|" * len(kinds),
+        *rows,
+        f"| AUPR of the chosen score | {' | '.join(aupr)} |",
+        f"| share that pass where 95 % of known clips do (FPR95) | {' | '.join(passed)} |",
+        f"| accepted by a threshold of the other folds | {accepted} |{' |' * (len(kinds) - 1)}",
+    ]
+
+
+def _interval(of: Mapping[str, float]) -> str:
+    return f"{of['value']:.3f} ({of['low']:.3f} to {of['high']:.3f})"
 
 
 def _percent(value: float) -> str:

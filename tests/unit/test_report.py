@@ -7,6 +7,7 @@ from core.cli import main
 from core.config import ROOT, SHIPPED_ARTIFACT, SHIPPED_RUN
 from core.errors import RunError
 from core.report import BEGIN, END, results_table, write_results
+from core.unknown import SCORES
 
 METRICS = json.loads((SHIPPED_RUN / "metrics.json").read_text(encoding="utf-8"))
 
@@ -62,3 +63,21 @@ def test_a_document_without_markers_and_metrics_of_another_kind_are_told(tmp_pat
         write_results(readme, METRICS)
     with pytest.raises(RunError, match="'calibration' is missing"):
         results_table({"n": 0})
+
+
+def test_unknown_sounds_get_a_row_for_every_score_and_a_column_for_every_kind_measured() -> None:
+    def of(value: float) -> dict[str, float]:
+        return {"value": value, "low": value - 0.01, "high": value + 0.01}
+
+    measured = {"n_known": 400, "n_unknown": 120, "auroc": of(0.97), "aupr": of(0.9), "fpr95": of(0.1)}
+    unknown = {"score": "knn", "accepted": 0.9475, "accepted_wanted": 0.95}
+    for kinds in (("far",), ("far", "near", "near_pairs")):
+        table = results_table(
+            METRICS | {"unknown": unknown | {kind: dict.fromkeys(SCORES, measured) for kind in kinds}}
+        )
+        section = table[table.index("| unknown sounds") :].splitlines()
+        assert "synthesized (n = 120)" in section[0]
+        assert {line.count("|") for line in section} == {len(kinds) + 2}
+        assert "**distance to training clips (kNN)**" in table
+        assert "0.970 (0.960 to 0.980)" in table
+        assert "94.8 % of held-out clips, 95.0 % wanted" in section[-1]
