@@ -133,7 +133,7 @@ def dataset() -> Dataset | None:
 def _dataset(root: Path, stamp: tuple[int, ...]) -> Dataset:
     from core.dataset import load_dataset
 
-    return load_dataset(root)
+    return load_dataset(root, clips_per_class=1)  # to listen, not to train
 
 
 def samples(dataset: Dataset) -> dict[str, list[Clip]]:

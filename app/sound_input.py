@@ -70,7 +70,7 @@ def _sample(trained_on: str) -> Sound | None:
 def _about(dataset: Dataset, trained_on: str) -> Iterator[str]:
     if dataset.content_hash == trained_on:
         yield "The model was trained on clips of this dataset, so they show how it works, not how accurate it is."
-    if dataset.name == "ESC-10":
+    if dataset.name.startswith("ESC-10"):  # or its gold clips
         yield "The clips' authors and licences are listed in core/assets/attribution.csv."
 
 

@@ -1,8 +1,9 @@
 """Datasets in ESC-50's layout: ``audio/`` and ``meta/esc50.csv``. Everything is checked before anything is trained.
 
 Folds are the published ones. Clips cut from one Freesound recording share a ``source_group``, and a recording never
-crosses folds: a leak there would flatter every number that follows. In ESC-50 as
-published, four recordings do cross.
+crosses folds: a leak there would flatter every number that follows. In ESC-50 as published, four recordings do cross.
+
+``GOLD`` is the choice of eleven clips whose answers are recorded for the shipped model: ``core.gold`` asks for them.
 """
 
 from __future__ import annotations
@@ -19,11 +20,52 @@ from core.errors import DatasetError
 
 TABLE = Path("meta") / "esc50.csv"
 COLUMNS = ("filename", "fold", "target", "category", "src_file", "take")
-PUBLISHED = {(10, 400): "ESC-10", (50, 2_000): "ESC-50"}  # (classes, clips); Piczak 2015
+GOLD_NAME = "ESC-10 gold"
+# (classes, clips); Piczak 2015, and the eleven of ``GOLD``
+PUBLISHED = {(10, 400): "ESC-10", (50, 2_000): "ESC-50", (10, 11): GOLD_NAME}
 # Recordings that ESC-50 itself spreads over two folds, each over two classes: clock tick and clock alarm, rooster and
 # hen. It is accepted as published, so that its numbers compare; whoever holds out a fold leaves these groups out too.
 ESC50_CROSSING = frozenset({"131943", "134049", "209698", "234879"})
 SHOWN = 5  # names listed in an error before "…"
+
+
+@dataclass(frozen=True)
+class GoldClip:
+    """A clip of ESC-10 whose answer is held, and why this one."""
+
+    filename: str
+    reason: str
+
+
+# Eleven recordings of eleven authors, two or three a fold. The first nine are typical and clean: each lies nearest the
+# middle of its class among the clips of its fold, in the embeddings of the network that never heard that fold
+# (core/assets/run/oof.parquet), was recognised there, draws no quality warning and stays below full scale. The last
+# two are the hard pair. "unheard": confidence of that network at the shipped temperature.
+GOLD = (
+    GoldClip("4-207124-A-0.ogg", "dog: seven barks, 35 dB above the pauses between them; 1.00 unheard"),
+    GoldClip(
+        "3-149189-A-1.ogg",
+        "rooster: one crow of 1.7 s amid digital silence, so it also holds how silence is pooled; 1.00 unheard. Second "
+        "nearest: the nearest is titled 'cock and hen', and its recording crosses folds in ESC-50",
+    ),
+    GoldClip("4-163264-A-10.ogg", "rain: an even patter with louder drops, 'Light rain'; 0.97 unheard"),
+    GoldClip("5-189212-A-12.ogg", "crackling fire: even all through, −27 dBFS RMS, 'Burning Fire'; 1.00 unheard"),
+    GoldClip("5-198411-A-20.ogg", "crying baby: two cries with a breath between; 1.00 unheard"),
+    GoldClip("2-130978-A-21.ogg", "sneezing: one sneeze of 0.7 s, then digital silence; 1.00 unheard"),
+    GoldClip("1-21934-A-38.ogg", "clock tick: five ticks a second apart, the quietest, −31 dBFS RMS; 1.00 unheard"),
+    GoldClip("3-68630-C-40.ogg", "helicopter: rotor throughout, fading by 12 dB as it leaves; 0.99 unheard"),
+    GoldClip("1-47250-B-41.ogg", "chainsaw: engine throughout, −17 dBFS RMS, not clipped; 1.00 unheard"),
+    GoldClip(
+        "2-188822-A-40.ogg",
+        "helicopter, the hard one: 'Helicopter landing', a noise swelling by 13 dB; sea waves at 0.97 unheard, the "
+        "surest error of the weakest class, and sea waves is what that class is most often taken for",
+    ),
+    GoldClip(
+        "2-155801-A-11.ogg",
+        "sea waves, what the hard one is taken for: of the sea waves of its fold the nearest to it; 1.00 unheard",
+    ),
+)
+HARD_PAIR = ("2-188822-A-40.ogg", "2-155801-A-11.ogg")
 
 
 @dataclass(frozen=True)
@@ -54,19 +96,22 @@ class Dataset:
         return tuple(sorted({clip.fold for clip in self.clips}))
 
 
-def load_dataset(root: Path) -> Dataset:
-    """Read and check the dataset at ``root``. Raises ``DatasetError`` that says what is wrong with which clips."""
+def load_dataset(root: Path, *, clips_per_class: int = 2) -> Dataset:
+    """Read and check the dataset at ``root``. Raises ``DatasetError`` that says what is wrong with which clips.
+
+    ``clips_per_class``: the fewest that will do. Training needs one to learn from and one to hold out; to listen, one.
+    """
     try:
-        return _load(root)
+        return _load(root, clips_per_class)
     except OSError as exc:
         raise DatasetError(
             f"Expected to read the dataset at {root}, got {exc.strerror or exc}. Check its permissions and the disk."
         ) from exc
 
 
-def _load(root: Path) -> Dataset:
+def _load(root: Path, clips_per_class: int) -> Dataset:
     table = _read_table(root)
-    _check_values(table)
+    _check_values(table, clips_per_class)
     targets = table.groupby("target")["category"].first().sort_index()
     index = {target: position for position, target in enumerate(targets.index)}
     clips = tuple(
@@ -129,7 +174,7 @@ def _read_table(root: Path) -> pd.DataFrame:
     return table
 
 
-def _check_values(table: pd.DataFrame) -> None:
+def _check_values(table: pd.DataFrame, clips_per_class: int) -> None:
     """Everything that the table alone can show."""
     _refuse(table[list(COLUMNS)].isna().any(axis=1), table, "have an empty column", "Fill it in")
     for name in ("fold", "target"):
@@ -153,9 +198,10 @@ def _check_values(table: pd.DataFrame) -> None:
     classes = table["target"].value_counts()
     if len(classes) < 2:
         raise DatasetError("Expected at least 2 classes, found 1. There is nothing to tell apart.", code="one_class")
-    if classes.min() < 2:
+    if classes.min() < clips_per_class:
         raise DatasetError(
-            f"Expected at least 2 clips a class, target {classes.idxmin()} has {classes.min()}. Add clips or drop it.",
+            f"Expected at least {clips_per_class} clips a class, target {classes.idxmin()} has {classes.min()}. "
+            "Add clips or drop it.",
             code="too_few_clips",
         )
     crossing = table.groupby("src_file")["fold"].nunique().loc[lambda count: count > 1]

@@ -3,9 +3,9 @@
     python -m core download --dataset esc10
 
 A transfer that breaks off goes on where it stopped, if the server can; what arrived is checked against shipped
-checksums, of every clip (ESC-10) or of the whole archive (ESC-50); only then does the destination come into being.
-Nothing unverified ever lands, and members of the archive are written under names that we choose. requests rather than
-pooch, which cannot resume.
+checksums, of every clip (ESC-10, and its eleven gold clips, which come one by one) or of the whole archive (ESC-50);
+only then does the destination come into being. Nothing unverified ever lands, and members of the archive are written
+under names that we choose. requests rather than pooch, which cannot resume.
 """
 
 from __future__ import annotations
@@ -25,12 +25,14 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Literal
+from urllib.parse import quote
 
 import requests
 
-from core.dataset import COLUMNS, TABLE, load_dataset
+from core.dataset import COLUMNS, GOLD, GOLD_NAME, TABLE, load_dataset
 from core.errors import DatasetError
 
 CHECKSUMS = Path(__file__).parent / "assets" / "esc10.sha256.csv"
@@ -42,8 +44,9 @@ TIMEOUT_S = (10.0, 30.0)  # to connect, and without a byte arriving
 PASSING = {408, 425, 429}  # refusals that time may lift
 SHOWN = 3  # names listed in an error before "…"
 
-Name = Literal["esc10", "esc50"]
+Name = Literal["esc10", "esc50", "gold"]
 Progress = Callable[[int, int | None], None]
+_Start = Callable[[str, Path], "_Fetch"]  # of one address, to one file
 
 
 @dataclass(frozen=True)
@@ -51,11 +54,13 @@ class Source:
     """Where a dataset is published, and how much of it there may be at most."""
 
     name: str
-    url: str
-    largest_bytes: int
+    url: str  # of the archive; of the folder where ``clips`` come one by one
+    largest_bytes: int  # of one transfer
     largest_unpacked_bytes: int
     largest_members: int
     sha256: str | None = None  # of the archive; without it, every clip is checked against ``CHECKSUMS``
+    clips: tuple[str, ...] = ()
+    clips_per_class: int = 2
 
 
 SOURCES: dict[str, Source] = {
@@ -74,6 +79,15 @@ SOURCES: dict[str, Source] = {
         largest_members=3_000,
         sha256="661183a6f53ef04f12c9bd618fed0ddc1713280d6c94a5a5431e844ba6f6a21f",
     ),
+    "gold": Source(
+        GOLD_NAME,
+        "https://raw.githubusercontent.com/karolpiczak/ESC-10/553c8f1743b9dba6b282e1323c3ca8fa76923448",
+        largest_bytes=1 << 20,  # the largest clip has 145,257
+        largest_unpacked_bytes=len(GOLD) << 20,
+        largest_members=len(GOLD),
+        clips=tuple(clip.filename for clip in GOLD),
+        clips_per_class=1,
+    ),
 }
 
 
@@ -87,7 +101,7 @@ def download(
     backoff_s: float = BACKOFF_S,
     timeout_s: tuple[float, float] = TIMEOUT_S,
 ) -> Path:
-    """Bring ``esc10`` or ``esc50`` to ``destination`` in ESC-50's layout and return it.
+    """Bring ``esc10``, ``esc50`` or ``gold`` to ``destination`` in ESC-50's layout and return it.
 
     ``progress(done_bytes, total_bytes)`` is called as bytes arrive; the total is ``None`` where the server is silent.
     A destination that holds the dataset already is left as it is. Raises ``DatasetError``: unknown_dataset, in_the_way,
@@ -103,7 +117,9 @@ def download(
             if not _is_there(place, source):
                 work = place.with_name(f".{place.name}.{dataset}.download")
                 work.mkdir(exist_ok=True)
-                _Fetch(url or source.url, work, source, attempts, backoff_s, timeout_s).into(place, progress or _silent)
+                fetch = partial(_Fetch, source=source, attempts=attempts, backoff_s=backoff_s, timeout_s=timeout_s)
+                bring = _fetch_clips if source.clips else _fetch_archive
+                bring(fetch, source, url or source.url, work, place, progress or _silent)
                 shutil.rmtree(work)
     except OSError as exc:
         raise DatasetError(
@@ -139,7 +155,7 @@ def _is_there(place: Path, source: Source) -> bool:
     if not (place / TABLE).is_file():
         raise _in_the_way(place, "something else is there")
     try:
-        found = load_dataset(place).name
+        found = load_dataset(place, clips_per_class=source.clips_per_class).name
     except DatasetError as exc:
         raise _in_the_way(place, f"what is there is damaged ({exc})") from exc
     if found != source.name:
@@ -158,29 +174,63 @@ class _PermanentError(Exception):
     """Trying again would not help."""
 
 
-class _Fetch:
-    """One archive over HTTP, kept in ``work`` until it is unpacked; resumed where the server supports it.
+def _fetch_archive(fetch: _Start, source: Source, url: str, work: Path, place: Path, progress: Progress) -> None:
+    def unpack(archive: Path) -> None:
+        _unpack(archive, work / "unpacked", place, source)
 
-    ``archive.part`` is what arrived so far, ``archive.json`` says of what, ``archive.zip`` is whole.
+    fetch(url, work / "archive.zip").accepted_by(unpack, progress)
+
+
+def _fetch_clips(fetch: _Start, source: Source, url: str, work: Path, place: Path, progress: Progress) -> None:
+    """One after the other; those that passed their check are kept until the layout can be written whole."""
+    rows = [row for row in read_checksums() if row["filename"] in source.clips]
+    total, before = sum(int(row["bytes"]) for row in rows), 0
+    for row in rows:
+        one = fetch(f"{url}/{quote(row['upstream'])}", work / row["filename"])
+        one.accepted_by(partial(_check_clip, row), partial(_within, progress, before, total))
+        before += int(row["bytes"])
+    progress(total, total)  # clips of an earlier run were not counted one by one
+    with _staged(work / "unpacked", place, source) as root:
+        for row in rows:
+            shutil.copyfile(work / row["filename"], root / "audio" / row["filename"])
+        _write_tables(root, rows)
+
+
+def _within(progress: Progress, before: int, whole: int, done: int, total: int | None) -> None:
+    """Progress of one clip as that of all of them; the server's own total is not needed."""
+    progress(before + done, whole)
+
+
+class _Fetch:
+    """One file over HTTP, kept beside ``target`` until it is whole; resumed where the server supports it.
+
+    ``.part`` is what arrived so far, ``.json`` says of what, ``target`` is whole, though not checked.
     """
 
     def __init__(
-        self, url: str, work: Path, source: Source, attempts: int, backoff_s: float, timeout_s: tuple[float, float]
+        self,
+        url: str,
+        target: Path,
+        *,
+        source: Source,
+        attempts: int,
+        backoff_s: float,
+        timeout_s: tuple[float, float],
     ) -> None:
-        self.url, self.work, self.source = url, work, source
+        self.url, self.target, self.source = url, target, source
         self.attempts, self.backoff_s, self.timeout_s = attempts, backoff_s, timeout_s
-        self.archive, self.part, self.origin = (work / f"archive.{ending}" for ending in ("zip", "part", "json"))
-        self.joined = False  # the archive was put together from several answers
+        self.part, self.origin = target.with_suffix(".part"), target.with_suffix(".json")
+        self.joined = False  # the file was put together from several answers
 
-    def into(self, place: Path, progress: Progress) -> None:
-        """Have the dataset at ``place``. A bad archive that was joined from parts is fetched once more."""
+    def accepted_by(self, check: Callable[[Path], None], progress: Progress) -> None:
+        """Have the file, whole and accepted. A refused one that was joined from parts is fetched once more."""
         for last in (False, True):
             self._complete(progress)
             try:
-                _unpack(self.archive, self.work / "unpacked", place, self.source)
+                check(self.target)
                 return
             except DatasetError:
-                self.archive.unlink(missing_ok=True)
+                self.target.unlink(missing_ok=True)
                 if last or not self.joined:
                     raise
 
@@ -188,7 +238,7 @@ class _Fetch:
         self.joined = False
         failure: Exception | None = None
         for attempt in range(self.attempts):
-            if self.archive.exists():  # an earlier run got this far, or someone fetched it by hand
+            if self.target.exists():  # an earlier run got this far, or someone fetched it by hand
                 return
             if attempt:
                 time.sleep(self.backoff_s * 2 ** (attempt - 1))
@@ -201,7 +251,7 @@ class _Fetch:
                     break
         raise DatasetError(
             f"{self.source.name} could not be fetched from {self.url}: {_in_words(failure)}. Check the connection and "
-            f"repeat: what arrived is kept. Or fetch that address by hand, save it as {self.archive} and repeat. "
+            f"repeat: what arrived is kept. Or fetch that address by hand, save it as {self.target} and repeat. "
             "Or set EARSHOT_DATA_DIR to a copy that you have.",
             code="unreachable",
         ) from failure
@@ -220,7 +270,7 @@ class _Fetch:
             self.joined |= status == 206
             self._remember(response)
             self._receive(response, done if status == 206 else 0, progress)
-        self.part.replace(self.archive)
+        self.part.replace(self.target)
 
     def _wanted(self) -> tuple[int, dict[str, str]]:
         """How much is there, and the headers that ask for the rest of the same file."""
@@ -272,17 +322,24 @@ def _in_words(failure: Exception | None) -> str:
 
 
 def _unpack(archive: Path, root: Path, place: Path, source: Source) -> None:
-    """Check every member, write the layout to ``root``, load it as a dataset, rename it to ``place``."""
-    shutil.rmtree(root, ignore_errors=True)  # of a run that was killed
-    (root / "audio").mkdir(parents=True)
-    (root / "meta").mkdir()
-    try:
+    """Check every member, and write the layout."""
+    with _staged(root, place, source):
         if source.sha256 is not None:
             _check_archive(archive, source.sha256)
         with _opened(archive) as members:
             found = _checked(members, source)
             (_write_esc10 if source.sha256 is None else _write_esc50)(members, found, root)
-        load_dataset(root)
+
+
+@contextmanager
+def _staged(root: Path, place: Path, source: Source) -> Iterator[Path]:
+    """An empty layout at ``root`` to fill; then it is loaded as a dataset and renamed to ``place``."""
+    shutil.rmtree(root, ignore_errors=True)  # of a run that was killed
+    (root / "audio").mkdir(parents=True)
+    (root / "meta").mkdir()
+    try:
+        yield root
+        load_dataset(root, clips_per_class=source.clips_per_class)
         if place.exists():
             place.rmdir()  # empty, as checked before
         root.rename(place)
@@ -291,10 +348,18 @@ def _unpack(archive: Path, root: Path, place: Path, source: Source) -> None:
 
 
 def _check_archive(archive: Path, sha256: str) -> None:
-    with archive.open("rb") as file:
-        arrived = hashlib.file_digest(file, "sha256").hexdigest()
-    if arrived != sha256:
+    if (arrived := _sha256(archive)) != sha256:
         raise _mismatch(f"its sha256 is {arrived} instead of {sha256}")
+
+
+def _check_clip(row: dict[str, str], clip: Path) -> None:
+    if (arrived := _sha256(clip)) != row["sha256"]:
+        raise _mismatch(f"the sha256 of {row['upstream']} is {arrived} instead of {row['sha256']}")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
@@ -346,7 +411,15 @@ def _write_esc10(members: zipfile.ZipFile, found: list[zipfile.ZipInfo], root: P
             " …" if len(missing) > SHOWN else ""
         )
         raise _mismatch(f"{len(missing):,} of {len(rows):,} clips are missing or altered: {names}")
-    (root / "meta" / ATTRIBUTION.name).write_bytes(ATTRIBUTION.read_bytes())
+    _write_tables(root, rows)
+
+
+def _write_tables(root: Path, rows: list[dict[str, str]]) -> None:
+    """ESC-50's table of these clips, and who made them."""
+    names = {"filename", *(row["filename"] for row in rows)}
+    credited = ATTRIBUTION.read_text(encoding="utf-8").splitlines(keepends=True)
+    own = "".join(line for line in credited if line.partition(",")[0] in names)
+    (root / "meta" / ATTRIBUTION.name).write_text(own, encoding="utf-8")
     with (root / TABLE).open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [*COLUMNS[:4], "esc10", *COLUMNS[4:]], extrasaction="ignore", lineterminator="\n")
         writer.writeheader()

@@ -13,6 +13,7 @@ from core.backend import LocalBackend
 from core.classifier import Classifier
 from core.config import ROOT
 from core.errors import AudioError
+from tests.synthetic_dataset import write_dataset
 
 
 def tone(hz: float) -> Sound:
@@ -80,6 +81,14 @@ def test_a_replaced_model_is_loaded_anew(artifact: Path, tmp_path: Path, monkeyp
     assert services.backend() is first
     (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
     assert services.backend() is not first
+
+
+def test_one_clip_a_class_is_enough_to_listen_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_dataset(tmp_path, n_classes=3, folds=1, per_class_and_fold=1, duration_s=0.3)
+    monkeypatch.setenv("EARSHOT_DATA_DIR", str(tmp_path))
+    dataset = services.dataset()
+    assert dataset is not None
+    assert [len(takes) for takes in services.samples(dataset).values()] == [1, 1, 1]
 
 
 def test_the_palette_is_the_themes() -> None:

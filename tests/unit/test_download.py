@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 import pytest
 
 from core import cli
 from core import download as module
-from core.dataset import load_dataset
+from core.dataset import GOLD, load_dataset
 from core.download import CHECKSUMS, SOURCES, download, read_checksums
 from core.errors import DatasetError
 from tests.synthetic_dataset import write_dataset
@@ -24,9 +25,14 @@ from tests.synthetic_dataset import write_dataset
 
 @dataclass
 class Site:
-    """A server of one file that misbehaves as told: each request takes the next of ``moods``, then all are good."""
+    """A server of one file that misbehaves as told: each request takes the next of ``moods``, then all are good.
+
+    With ``files``, a server of those by their path, and of no other; ``asked`` lists the paths.
+    """
 
     data: bytes = b""
+    files: dict[str, bytes] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
     moods: list[str] = field(default_factory=list)
     etag: str = '"v1"'
     requests: list[str | None] = field(default_factory=list)
@@ -36,21 +42,25 @@ class Site:
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         asked = handler.headers.get("Range")
         self.requests.append(asked)
+        self.asked.append(unquote(handler.path))
+        data = self.files.get(self.asked[-1], b"") if self.files else self.data
         mood = self.moods.pop(0) if self.moods else "good"
+        if self.files and not data:
+            mood = "404"
         if mood.isdigit():
             handler.send_error(int(mood))
             return
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and mood != "ignore range" else 0
         if start and handler.headers.get("If-Range", self.etag) != self.etag:
             start = 0
-        if start and start >= len(self.data):
+        if start and start >= len(data):
             handler.send_error(416)
             return
-        body = self.data[start:]
+        body = data[start:]
         handler.send_response(206 if start else 200)
         if start:
             shown = 0 if mood == "wrong range" else start
-            handler.send_header("Content-Range", f"bytes {shown}-{len(self.data) - 1}/{len(self.data)}")
+            handler.send_header("Content-Range", f"bytes {shown}-{len(data) - 1}/{len(data)}")
         handler.send_header("ETag", self.etag)
         if mood != "silent":
             claim = {"claims more": 1_000, "claims less": -1_000}.get(mood, 0)
@@ -420,7 +430,7 @@ def test_what_a_killed_run_left_half_unpacked_is_done_again(site: Site, small: b
 
 
 def test_a_dataset_no_one_publishes_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="Expected one of esc10, esc50, got 'esc3'"):
+    with pytest.raises(DatasetError, match="Expected one of esc10, esc50, gold, got 'esc3'"):
         download("esc3", tmp_path / "new")  # type: ignore[arg-type]
 
 
@@ -480,6 +490,172 @@ def test_the_published_esc10_arrives_byte_for_byte(site: Site, esc10_dir: Path, 
     assert load_dataset(folder).name == "ESC-10"
 
 
+@pytest.fixture
+def golden(site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Site:
+    """A server of eleven files as upstream has them, and the checksum table that goes with it."""
+    rng = random.Random(0)
+    rows = [row for row in read_checksums() if row["filename"] in {clip.filename for clip in GOLD}]
+    for row in rows:
+        data = rng.randbytes(6_000)
+        site.files[f"/{row['upstream']}"] = data
+        row |= {"bytes": "6000", "sha256": hashlib.sha256(data).hexdigest()}
+    table = tmp_path / "checksums.csv"
+    with table.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    monkeypatch.setattr(module, "CHECKSUMS", table)
+    monkeypatch.setattr(module, "CHUNK", 1_000)
+    site.url = site.url.rpartition("/")[0]
+    return site
+
+
+def gold(site: Site, to: Path, **changes: object) -> Path:
+    return download("gold", to, url=site.url, backoff_s=0.01, timeout_s=(2, 0.3), **changes)  # type: ignore[arg-type]
+
+
+def no_gold(site: Site, to: Path, **changes: object) -> DatasetError:
+    with pytest.raises(DatasetError) as caught:
+        gold(site, to, **changes)
+    assert not to.exists()
+    return caught.value
+
+
+def test_the_gold_clips_arrive_one_by_one_in_a_layout_that_loads(golden: Site, tmp_path: Path) -> None:
+    seen: list[tuple[int, int | None]] = []
+    folder = gold(golden, tmp_path / "place" / "gold", progress=lambda done, total: seen.append((done, total)))
+    assert sorted(golden.asked) == sorted(golden.files)
+    dataset = load_dataset(folder, clips_per_class=1)
+    assert (dataset.name, len(dataset.class_names)) == ("ESC-10 gold", 10)
+    assert {clip.filename for clip in dataset.clips} == {clip.filename for clip in GOLD}
+    assert {clip.path.read_bytes() for clip in dataset.clips} == set(golden.files.values())
+    assert {path.name for path in folder.parent.iterdir()} == {"gold", ".gold.lock"}
+    assert len((folder / "meta" / "attribution.csv").read_text(encoding="utf-8").splitlines()) == 1 + len(GOLD)
+    assert (seen[0], seen[-1]) == ((0, 66_000), (66_000, 66_000))
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+def test_the_gold_clips_once_there_are_not_fetched_again(golden: Site, tmp_path: Path) -> None:
+    gold(golden, tmp_path / "gold")
+    gold(golden, tmp_path / "gold")
+    assert len(golden.asked) == len(GOLD)
+
+
+def test_the_gold_clips_alone_are_too_few_to_train_on(golden: Site, tmp_path: Path) -> None:
+    folder = gold(golden, tmp_path / "gold")
+    with pytest.raises(DatasetError, match="at least 2 clips a class"):
+        load_dataset(folder)
+
+
+@pytest.mark.parametrize(
+    "moods",
+    [
+        ["stall"],
+        ["drop"],
+        ["claims more"],
+        ["good", "drop", "ignore range"],
+        ["good", "drop", "wrong range"],
+        ["500", "good", "429"],
+        ["silent"],
+    ],
+    ids=" then ".join,
+)
+def test_a_server_that_stalls_truncates_or_claims_more_is_asked_again_for_that_clip(
+    golden: Site, tmp_path: Path, moods: list[str]
+) -> None:
+    golden.moods = list(moods)
+    folder = gold(golden, tmp_path / "gold")
+    assert len(load_dataset(folder, clips_per_class=1).clips) == len(GOLD)
+    assert not golden.moods
+    assert set(golden.asked) == set(golden.files)
+
+
+def test_a_clip_that_breaks_off_goes_on_where_it_stopped(golden: Site, tmp_path: Path) -> None:
+    golden.moods = ["good", "good", "drop"]
+    gold(golden, tmp_path / "gold")
+    assert golden.asked[2] == golden.asked[3]
+    assert resumed_at(golden.requests[3]) == 3_000
+    assert [asked for asked in golden.requests if asked] == [golden.requests[3]]
+
+
+def test_what_a_broken_download_of_the_gold_clips_brought_is_not_fetched_again(golden: Site, tmp_path: Path) -> None:
+    golden.moods = ["good"] * 5 + ["drop", "500"]
+    assert "what arrived is kept" in str(no_gold(golden, tmp_path / "gold", attempts=2))
+    assert gold(golden, tmp_path / "gold").is_dir()
+    assert len(golden.asked) == 5 + 2 + 6
+    assert resumed_at(golden.requests[7]) == 3_000
+
+
+def test_a_server_that_claims_less_than_a_clip_has_is_refused(golden: Site, tmp_path: Path) -> None:
+    golden.moods = ["claims less"]
+    assert no_gold(golden, tmp_path / "gold").code == "checksum_mismatch"
+    assert gold(golden, tmp_path / "gold").is_dir()
+
+
+def test_one_altered_clip_of_eleven_leaves_nothing_half_placed(golden: Site, tmp_path: Path) -> None:
+    path = list(golden.files)[-1]
+    whole = golden.files[path]
+    for data in (whole[:-1] + bytes([whole[-1] ^ 1]), whole + b"more", whole[:-1], b"<html>sign in</html>"):
+        golden.files[path] = data
+        error = no_gold(golden, tmp_path / "place" / "gold")
+        assert error.code == "checksum_mismatch"
+        assert path.removeprefix("/") in str(error)
+        kept = {name.rpartition("/")[2] for name in litter(tmp_path / "place") if not name.endswith(".json")}
+        assert len(kept) == len(GOLD) - 1
+    golden.files[path] = whole
+    assert gold(golden, tmp_path / "place" / "gold").is_dir()
+    assert len(golden.asked) == len(GOLD) + 4
+    assert {path.name for path in (tmp_path / "place").iterdir()} == {"gold", ".gold.lock"}
+
+
+def test_a_clip_joined_from_parts_that_do_not_fit_costs_one_more_transfer(golden: Site, tmp_path: Path) -> None:
+    path, golden.etag = next(iter(golden.files)), 'W/"v1"'
+    whole, golden.files[path] = golden.files[path], b"x" * 6_000
+    golden.moods = ["drop", "404"]
+    no_gold(golden, tmp_path / "gold")
+    golden.files[path] = whole
+    gold(golden, tmp_path / "gold")
+    assert [bool(asked) for asked in golden.requests[:4]] == [False, True, True, False]
+    assert set(golden.asked[:4]) == {path}
+
+
+def test_a_gold_clip_that_upstream_no_longer_has_is_told_by_its_address(golden: Site, tmp_path: Path) -> None:
+    path = list(golden.files)[3]
+    del golden.files[path]
+    error = no_gold(golden, tmp_path / "gold")
+    assert error.code == "unreachable"
+    assert f"{golden.url}{quote(path)}: the server answered 404" in str(error)
+
+
+def test_more_bytes_than_a_clip_can_have_are_not_taken(golden: Site, tmp_path: Path) -> None:
+    golden.files[next(iter(golden.files))] = bytes(2 << 20)
+    assert "more than 1,048,576 bytes" in str(no_gold(golden, tmp_path / "gold"))
+
+
+def test_another_dataset_in_the_place_of_the_gold_clips_is_left_alone(golden: Site, tmp_path: Path) -> None:
+    write_dataset(tmp_path / "other", n_classes=2, folds=2, duration_s=0.1)
+    with pytest.raises(DatasetError, match="other is there"):
+        gold(golden, tmp_path / "other")
+    assert not golden.asked
+
+
+def test_the_published_gold_clips_fit_what_is_expected_of_them() -> None:
+    source = SOURCES["gold"]
+    rows = [row for row in read_checksums() if row["filename"] in source.clips]
+    assert len(rows) == len(GOLD)
+    assert max(int(row["bytes"]) for row in rows) < source.largest_bytes
+    assert source.url.rpartition("/")[2] == SOURCES["esc10"].url.rpartition("/")[2]  # the same commit
+
+
+def test_the_real_gold_clips_are_what_the_gold_answers_are_asked_of(
+    site: Site, esc10_dir: Path, tmp_path: Path
+) -> None:
+    for row in read_checksums():
+        site.files[f"/{row['upstream']}"] = (esc10_dir / "audio" / row["filename"]).read_bytes()
+    folder = download("gold", tmp_path / "gold", url=site.url.rpartition("/")[0])
+    assert cli.main(["gold", "--data", str(folder)]) == 0
+
+
 def test_the_shipped_table_lists_all_four_hundred_clips_once() -> None:
     rows = read_checksums()
     for column in ("filename", "upstream", "sha256"):
@@ -493,10 +669,11 @@ def test_the_shipped_table_lists_all_four_hundred_clips_once() -> None:
     [
         ([], None, "data/esc10"),
         (["--dataset", "esc50"], None, "data/esc50"),
+        (["--dataset", "gold"], None, "data/gold"),
         (["--dataset", "esc50"], "mine", "mine"),
         (["--dataset", "esc10", "--to", "there"], "mine", "there"),
     ],
-    ids=["default", "the other", "the setting", "the option"],
+    ids=["default", "the other", "the gold clips", "the setting", "the option"],
 )
 def test_the_command_says_where_the_dataset_is_and_reports_progress_on_stderr(
     monkeypatch: pytest.MonkeyPatch,
