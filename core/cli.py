@@ -251,6 +251,41 @@ def gold(
 
 
 @app.command()
+def views(
+    run: Annotated[Path, typer.Argument(help="Run folder of a cross-validation, with its members.")],
+    data: DataOption,
+) -> None:
+    """Measure what hearing a clip several times, or asking several networks, would add and cost."""
+    import pandas as pd
+
+    from core.artifact import load_artifact
+    from core.dataset import load_dataset
+    from core.training.data import decode_clips
+    from core.training.runs import RunFolder
+    from core.views import answer_together, answer_views, summarise_views
+
+    folder, dataset = RunFolder(run), load_dataset(data)
+    tables = []
+    waves = None
+    for member in folder.members():
+        config = member.config()
+        if config.fold is None or config.left_out:
+            continue
+        waves = waves or decode_clips(dataset.clips, config.train.audio)
+        chosen = [i for i, clip in enumerate(dataset.clips) if clip.fold == config.fold]
+        clips, heard = [dataset.clips[i] for i in chosen], [waves[i] for i in chosen]
+        tables.append(answer_views(load_artifact(member.artifact), clips, heard, seed=config.train.seed))
+    records = folder.records()
+    if records["seed"].nunique() > 1:
+        tables.append(answer_together(records, dataset.class_names))
+    for row in summarise_views(pd.concat(tables, ignore_index=True)).itertuples():
+        print(
+            f"{row.view:32} {row.accuracy:.1%} ({row.low:.1%} to {row.high:.1%}, n = {row.n}), "
+            f"{row.cost:.2f} times the sound"
+        )
+
+
+@app.command()
 def bench(
     seconds: Annotated[float, typer.Option(min=0.25, help="Length of the sound.")] = 5.0,
     repeats: Annotated[int, typer.Option(min=1)] = 50,

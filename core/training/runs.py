@@ -60,6 +60,16 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def members(self) -> list[RunFolder]:
+        """The runs of a cross-validation, by name."""
+        found = sorted((self.path / "members").glob("*/config.json"))
+        if not found:
+            raise RunError(
+                f"Expected a cross-validation with members/ in {self.path}, found none. Give its run folder.",
+                code="no_run",
+            )
+        return [RunFolder(path.parent) for path in found]
+
     @property
     def checkpoint(self) -> Path:
         return self.path / "checkpoints" / "last.ckpt"
