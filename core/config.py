@@ -81,7 +81,7 @@ class AugmentConfig(Frozen):
     """Training-only randomness. Each ``*_p`` is the probability that a clip gets the transform."""
 
     crop_s: float = Field(2.0, gt=0)
-    crop_spread: float = Field(1.0, ge=1, description="each batch's crops are crop_s · [1/x, x] long, log-uniformly")
+    crop_spread: float = Field(2.0, ge=1, description="each batch's crops are crop_s · [1/x, x] long, log-uniformly")
     stretch: float = Field(1.25, ge=1, description="speed factor drawn log-uniformly in [1/x, x]; EnvNet-v2")
     gain_db: float = Field(6.0, ge=0)
     mix_p: float = Field(1.0, ge=0, le=1, description="probability that a clip is mixed with one of another class")
@@ -96,9 +96,9 @@ class AugmentConfig(Frozen):
     high_pass_hz: tuple[float, float] = (40.0, 400.0)
     noise_p: float = Field(0.5, ge=0, le=1)
     noise_snr_db: tuple[float, float] = (0.0, 35.0)
-    reverb_p: float = Field(0.0, ge=0, le=1)
+    reverb_p: float = Field(0.2, ge=0, le=1)
     reverb_s: tuple[float, float] = Field((0.1, 1.0), description="time in which the tail falls by 60 dB")
-    overdrive_p: float = Field(0.0, ge=0, le=1)
+    overdrive_p: float = Field(0.15, ge=0, le=1)
     overdrive_db: float = Field(24.0, ge=0, description="drawn in [0, x]: how far past full scale a peak is driven")
     time_masks: int = Field(1, ge=0)
     time_mask_s: float = Field(0.3, ge=0)
@@ -109,7 +109,7 @@ class AugmentConfig(Frozen):
 class TrainConfig(Frozen):
     """One training run. The last epoch is what is reported: nothing is selected on the held-out fold."""
 
-    epochs: Positive = 160
+    epochs: Positive = 320
     batch_size: Positive = 32
     learning_rate: float = Field(2e-3, gt=0)
     weight_decay: float = Field(1e-2, ge=0)
