@@ -158,7 +158,7 @@ def fifty(root: Path, sources: list[str]) -> Path:
     table["src_file"] = [str(1_000_000 + row) for row in range(len(table))]
     for place, source in enumerate(sources):
         table.loc[[place, len(table) - 1 - place], "src_file"] = source
-    table["category"] = [f"class_{target}" for target in table["target"]]
+    table["category"] = [f"class_{target}" if target else "dog" for target in table["target"]]
     table["filename"] = [f"{row.fold}-{row.src_file}-{row.take}-{row.target}.wav" for row in table.itertuples()]
     for folder in ("audio", "meta"):
         (root / folder).mkdir(parents=True)
@@ -243,3 +243,13 @@ def test_the_published_set_is_recognised_by_its_size(esc10_dir: Path) -> None:
     assert dataset.folds == (1, 2, 3, 4, 5)
     assert {len([clip for clip in dataset.clips if clip.target == k]) for k in range(10)} == {40}
     assert len({clip.source_group for clip in sample_clips(dataset, per_class=4)}) == 40
+
+
+def test_another_dataset_of_the_size_of_esc50_does_not_pass_for_it(tmp_path: Path) -> None:
+    table = fifty(tmp_path / "mine", sorted(ESC50_CROSSING)) / "meta" / "esc50.csv"
+    table.write_text(table.read_text().replace("dog", "bell"))
+    assert failure(tmp_path / "mine").code == "leak"
+    rows = pd.read_csv(table)
+    rows["src_file"] = range(len(rows))
+    rows.to_csv(table, index=False)
+    assert load_dataset(tmp_path / "mine").name == "mine"

@@ -439,7 +439,10 @@ def fifty() -> dict[str, Path | bytes]:
     """The members of an archive as ESC-50's; ``publish`` has its checksum expected."""
     places = [(fold, target, take) for fold in range(1, 6) for target in range(50) for take in "ABCDEFGH"]
     lines = ["filename,fold,target,category,esc10,src_file,take"]
-    lines += [f"{f}-{f}{t:02}-{take}-{t}.wav,{f},{t},class_{t},False,{f}{t:02},{take}" for f, t, take in places]
+    lines += [
+        f"{f}-{f}{t:02}-{take}-{t}.wav,{f},{t},{f'class_{t}' if t else 'dog'},False,{f}{t:02},{take}"
+        for f, t, take in places
+    ]
     members: dict[str, Path | bytes] = {
         f"ESC-50-33c8/audio/{line.partition(',')[0]}": line.encode() for line in lines[1:]
     }
