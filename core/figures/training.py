@@ -9,16 +9,21 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+SMALLEST_INCHES, CLASS_INCHES, LABELS_INCHES = 6.0, 0.18, 3.0  # a line of 8 points takes 0.15 inches
+SLANTED = 12  # labels under the columns; more stand upright
+
 
 def confusion_picture(answers: Sequence[tuple[int, int]], class_names: Sequence[str]) -> NDArray[np.uint8]:
     """Counts of (true, predicted) class indices."""
     counts = np.zeros((len(class_names), len(class_names)), dtype=int)
     for true, predicted in answers:
         counts[true, predicted] += 1
-    figure = Figure(figsize=(7, 6), layout="constrained")
+    side = max(SMALLEST_INCHES, LABELS_INCHES + CLASS_INCHES * len(class_names))
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
     axes = figure.subplots()
     axes.imshow(counts, cmap="Blues")
-    axes.set_xticks(range(len(class_names)), class_names, rotation=60, ha="right", fontsize=8)
+    slant = {"rotation": 60, "ha": "right"} if len(class_names) <= SLANTED else {"rotation": 90}
+    axes.set_xticks(range(len(class_names)), class_names, fontsize=8, **slant)
     axes.set_yticks(range(len(class_names)), class_names, fontsize=8)
     axes.set(xlabel="predicted", ylabel="true", title=f"Held-out clips, n = {len(answers)}")
     for true, predicted in np.argwhere(counts):

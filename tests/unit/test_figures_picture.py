@@ -33,6 +33,15 @@ def test_a_confusion_picture_counts_in_rgb() -> None:
     assert picture.shape[2] == 3
 
 
+def test_a_confusion_picture_grows_until_its_labels_fit() -> None:
+    def height(classes: int) -> int:
+        names = [f"washing_machine_{k}" for k in range(classes)]
+        return int(confusion_picture([(k, k) for k in range(classes)], names).shape[0])
+
+    assert height(2) == height(10) == 600
+    assert height(50) / 50 > 16  # pixels a class: more than a label's eleven
+
+
 def test_a_spectrogram_picture_shows_masks_as_they_are() -> None:
     features = np.random.default_rng(0).normal(0, 1, (64, 100)).astype(np.float32)
     masked = features.copy()
