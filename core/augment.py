@@ -22,6 +22,7 @@ SILENCE_DB = -120.0
 BY_LEVEL, BY_TIME, BY_FREQUENCY = range(3)  # how two sounds share a mixture
 WET_DB = (-12.0, 3.0)  # energy of the reverberant tail re the direct sound: near and far talkers of ISO 3382 rooms
 LN_10 = math.log(10)
+CROP_GRID_S = 0.1  # lengths with small prime factors: Fourier transforms of arbitrary ones took twice as long
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ def draw(
     clips = torch.stack([rows, _partners(rows, bank.targets, rng)])
     rate = config.stretch ** _uniform((2, batch), -1, 1, rng)
     crop_s = config.crop_s * config.crop_spread ** float(_uniform((), -1, 1, rng))
-    crop = round(crop_s * audio.sample_rate_hz)
+    grid = round(CROP_GRID_S * audio.sample_rate_hz)
+    crop = max(1, round(crop_s * audio.sample_rate_hz / grid)) * grid
     spare = bank.lengths[clips] / rate - crop  # in output samples; negative: the clip is shorter than the crop
     pad = crop / 4
     low, high = spare.clamp_max(0) - pad, spare.clamp_min(0) + pad
