@@ -227,6 +227,21 @@ def download_dataset(
 
 
 @app.command()
+def synthesize(
+    to: Annotated[Path, typer.Option("--to", help="New or empty folder.")],
+    classes: Annotated[int, typer.Option(help="From 2 to 50.")] = 50,
+    clips_per_fold: Annotated[int, typer.Option(help="Of every class; there are five folds.")] = 2,
+    seconds: Annotated[float, typer.Option(help="Length of a clip.")] = 2.0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Write a dataset of synthesized sounds in ESC-50's layout, to try everything without a download."""
+    from core.synthetic_dataset import write_dataset
+
+    write_dataset(to, classes=classes, clips_per_fold=clips_per_fold, seconds=seconds, seed=seed)
+    print(to)
+
+
+@app.command()
 def gold(
     data: Annotated[Path, typer.Option("--data", help="Folder with the gold clips in audio/: ESC-10, or gold alone.")],
     record: Annotated[

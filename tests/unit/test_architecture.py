@@ -13,7 +13,7 @@ LAYERS = [
     {"core.containers"},
     {"core.audio"},
     {"core.quality", "core.descriptors", "core.features", "core.synthetic", "core.robustness", "core.dataset"},
-    {"core.model", "core.augment", "core.download"},
+    {"core.model", "core.augment", "core.download", "core.synthetic_dataset"},
     {"core.inference"},
     {"core.artifact", "core.calibration", "core.unknown"},
     {"core.classifier"},
