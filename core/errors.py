@@ -11,6 +11,7 @@ __all__ = [
     "LimitError",
     "RunError",
     "SettingsError",
+    "StoreError",
 ]
 
 
@@ -68,3 +69,9 @@ class BackendError(EarshotError):
     """The place where inference or training runs did not answer."""
 
     code = "backend_unavailable"
+
+
+class StoreError(EarshotError):
+    """The database of predictions cannot be opened, read or written."""
+
+    code = "store"

@@ -16,7 +16,7 @@ LAYERS = [
     {"core.model", "core.augment", "core.download", "core.synthetic_dataset"},
     {"core.inference"},
     {"core.artifact", "core.calibration", "core.unknown"},
-    {"core.classifier"},
+    {"core.classifier", "core.store"},
     {"core.explain", "core.gold"},
     {"core.backend", "core.bench"},
     {"core.diagnostics", "core.diagnostics.calibration", "core.diagnostics.unknown"},

@@ -98,7 +98,7 @@ def test_requirements_are_pinned_exactly() -> None:
         for line in (ROOT / name).read_text(encoding="utf-8").splitlines():
             requirement = line.partition("#")[0].strip()
             if requirement and not requirement.startswith("-r "):
-                assert re.fullmatch(r"[A-Za-z0-9_-]+==[0-9][0-9.]*", requirement), line
+                assert re.fullmatch(r"[A-Za-z0-9_-]+(\[[a-z]+\])?==[0-9][0-9.]*", requirement), line
 
 
 def test_the_version_is_one() -> None:

@@ -1,0 +1,380 @@
+"""What was answered, and what people said of it: predictions, corrections and, if wanted, the sounds themselves.
+
+SQLite by default, PostgreSQL for more than one machine. A prediction that ``log`` has returned from is on disk: it
+survives the process, however that ends. Numbers that diagnostics read by the thousand are columns; logits and
+embeddings are little-endian float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import sqlalchemy as sa
+from numpy.typing import NDArray
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+from core import descriptors
+from core.artifact import Manifest
+from core.errors import StoreError
+from core.inference import softmax
+from core.records import Prediction, QualityWarning, SourceFacts, WindowPrediction
+
+SCHEMA_VERSION = 1
+BUSY_S = 30.0  # how long a writer waits for another one's transaction
+DIALECTS = ("sqlite", "postgresql")
+Origin = Literal["app", "api", "cli"]
+
+tables = sa.MetaData()
+
+_facts = sa.Table("store", tables, sa.Column("key", sa.String(32), primary_key=True), sa.Column("value", sa.Text))
+
+_models = sa.Table(
+    "models",
+    tables,
+    sa.Column("fingerprint", sa.String(64), primary_key=True),
+    sa.Column("class_names", sa.JSON, nullable=False),
+    sa.Column("temperature", sa.Double, nullable=False),
+    sa.Column("run_id", sa.Text, nullable=False),
+)
+
+_predictions = sa.Table(
+    "predictions",
+    tables,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
+    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("fingerprint", sa.ForeignKey("models.fingerprint"), nullable=False),
+    sa.Column("origin", sa.String(8), nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("clip_id", sa.String(16), nullable=False, index=True),
+    sa.Column("predicted", sa.Text, nullable=False),
+    sa.Column("confidence", sa.Double, nullable=False),
+    sa.Column("entropy", sa.Double, nullable=False),
+    sa.Column("margin", sa.Double, nullable=False),
+    sa.Column("unknown", sa.Boolean, nullable=False),
+    sa.Column("unknown_score", sa.Double),
+    sa.Column("duration_s", sa.Double, nullable=False),
+    sa.Column("latency_ms", sa.Double, nullable=False),
+    sa.Column("backend", sa.String(32), nullable=False),
+    sa.Column("logits", sa.LargeBinary, nullable=False),
+    sa.Column("embedding", sa.LargeBinary, nullable=False),
+    sa.Column("windows", sa.JSON, nullable=False),
+    sa.Column("quality", sa.JSON, nullable=False),
+    sa.Column("source", sa.JSON, nullable=False),
+    *(sa.Column(name, sa.Double) for name in descriptors.NAMES),
+    sa.Index("predictions_by_model_and_time", "fingerprint", "created_at"),
+)
+
+_corrections = sa.Table(
+    "corrections",
+    tables,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
+    sa.Column("prediction_id", sa.ForeignKey("predictions.id"), nullable=False, index=True),
+    sa.Column("label", sa.Text, nullable=False),
+    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+)
+
+_sounds = sa.Table(
+    "sounds",
+    tables,
+    sa.Column("clip_id", sa.String(16), primary_key=True),
+    sa.Column("data", sa.LargeBinary, nullable=False),
+)
+
+
+@dataclass(frozen=True)
+class LoggedPrediction:
+    """A stored answer. ``label`` is the latest correction by a person, ``None`` where there is none."""
+
+    id: int
+    name: str
+    origin: Origin
+    label: str | None
+    prediction: Prediction
+
+
+class Store:
+    """One database. Safe to use from several threads and processes."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @classmethod
+    def open(cls, url: str) -> Store:
+        """Connect to ``url`` and create what is missing. Raises ``StoreError``."""
+        try:
+            engine = sa.create_engine(url, **_options(url))
+            if engine.dialect.name not in DIALECTS:
+                raise ArgumentError(engine.dialect.name)
+        except (ArgumentError, NoSuchModuleError, ImportError) as exc:
+            raise StoreError(
+                "Expected a database URL such as sqlite:///data/earshot.sqlite3 or "
+                f"postgresql+psycopg://user@host/name, got {_without_password(url)!r} ({type(exc).__name__}). "
+                "Correct EARSHOT_DATABASE_URL.",
+                code="bad_database_url",
+            ) from exc
+        if engine.dialect.name == "sqlite":
+            sa.event.listen(engine, "connect", _tune_sqlite)
+        store = cls(engine)
+        with store._transaction() as connection:
+            tables.create_all(connection)
+            store._check_version(connection)
+        return store
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def log(self, prediction: Prediction, manifest: Manifest, *, name: str, origin: Origin) -> int:
+        """Write one answer; return its id once it is on disk."""
+        return self.log_all([(name, prediction)], manifest, origin=origin)[0]
+
+    def log_all(self, answers: Sequence[tuple[str, Prediction]], manifest: Manifest, *, origin: Origin) -> list[int]:
+        """Write ``(name, prediction)`` pairs in one transaction; return their ids, in order."""
+        if not answers:
+            return []
+        with self._transaction() as connection:
+            _insert_once(
+                connection,
+                _models,
+                fingerprint=manifest.fingerprint,
+                class_names=list(manifest.class_names),
+                temperature=manifest.temperature,
+                run_id=manifest.run_id,
+            )
+            rows = [_row(prediction, name, origin) for name, prediction in answers]
+            inserted = connection.execute(
+                sa.insert(_predictions).returning(_predictions.c.id, sort_by_parameter_order=True), rows
+            )
+            return [int(row.id) for row in inserted]
+
+    def get(self, prediction_id: int) -> LoggedPrediction:
+        """Raises ``StoreError`` with code ``no_prediction``."""
+        with self._transaction() as connection:
+            row = connection.execute(
+                sa.select(_predictions, _models.c.class_names, _models.c.temperature, _latest_label())
+                .join(_models)
+                .where(_predictions.c.id == prediction_id)
+            ).one_or_none()
+        if row is None:
+            raise StoreError(f"Expected a logged prediction, found none with id {prediction_id}.", code="no_prediction")
+        return LoggedPrediction(row.id, row.name, row.origin, row.label, _prediction(row))
+
+    def correct(self, prediction_id: int, label: str) -> None:
+        """Store what a person says the sound is. Earlier corrections stay; the latest counts."""
+        self.get(prediction_id)
+        with self._transaction() as connection:
+            connection.execute(
+                sa.insert(_corrections).values(prediction_id=prediction_id, label=label, created_at=datetime.now(UTC))
+            )
+
+    def models(self) -> pd.DataFrame:
+        """One row a model that answered: fingerprint, run_id, n, first, last (UTC); the latest first."""
+        log = _predictions.c
+        query = (
+            sa.select(
+                _models.c.fingerprint,
+                _models.c.run_id,
+                sa.func.count(log.id).label("n"),
+                sa.func.min(log.created_at).label("first"),
+                sa.func.max(log.created_at).label("last"),
+            )
+            .join(_predictions)
+            .group_by(_models.c.fingerprint, _models.c.run_id)
+            .order_by(sa.desc("last"))
+        )
+        with self._transaction() as connection:
+            rows = connection.execute(query).all()
+        return pd.DataFrame(rows, columns=["fingerprint", "run_id", "n", "first", "last"])
+
+    def class_names(self, fingerprint: str) -> tuple[str, ...]:
+        """Raises ``StoreError`` with code ``no_model`` for a model that never answered here."""
+        with self._transaction() as connection:
+            names = connection.scalar(sa.select(_models.c.class_names).where(_models.c.fingerprint == fingerprint))
+        if names is None:
+            raise StoreError(f"No prediction here is by the model {fingerprint[:12]}.", code="no_model")
+        return tuple(names)
+
+    def records(
+        self,
+        fingerprint: str,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        with_embedding: bool = False,
+        last: int | None = None,
+    ) -> pd.DataFrame:
+        """The log of one model as records: ``clip_id, fold, source_group, label, logits, …`` and descriptors, by time.
+
+        ``fold`` is 0, nobody held these clips out; ``source_group`` is the clip; ``label`` is a person's, or missing.
+        ``last`` keeps the newest only.
+        """
+        left_out = {"windows", "quality", "source"} | (set() if with_embedding else {"embedding"})
+        columns = [column for column in _predictions.c if column.name not in left_out]
+        query = sa.select(*columns, _latest_label()).where(_predictions.c.fingerprint == fingerprint)
+        if since is not None:
+            query = query.where(_predictions.c.created_at >= since)
+        if until is not None:
+            query = query.where(_predictions.c.created_at < until)
+        query = query.order_by(_predictions.c.created_at.desc(), _predictions.c.id.desc())
+        with self._transaction() as connection:
+            result = connection.execute(query if last is None else query.limit(last))
+            table = pd.DataFrame(result.all(), columns=list(result.keys()))
+        return _as_records(table.iloc[::-1].reset_index(drop=True), with_embedding=with_embedding)
+
+    def keep_sound(self, clip_id: str, data: bytes) -> None:
+        """Store the file itself; the same file twice is stored once."""
+        with self._transaction() as connection:
+            _insert_once(connection, _sounds, clip_id=clip_id, data=data)
+
+    def sound(self, clip_id: str) -> bytes | None:
+        """The file, or ``None`` where it was not kept."""
+        with self._transaction() as connection:
+            data = connection.scalar(sa.select(_sounds.c.data).where(_sounds.c.clip_id == clip_id))
+        return None if data is None else bytes(data)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except SQLAlchemyError as exc:
+            reason = str(getattr(exc, "orig", None) or exc).splitlines()[0]
+            raise StoreError(
+                f"The database {_without_password(str(self._engine.url))} did not take this: {reason}. Check that it "
+                "runs, that its disk has space and that EARSHOT_DATABASE_URL is right.",
+                code="database",
+            ) from exc
+
+    def _check_version(self, connection: Connection) -> None:
+        found = connection.scalar(sa.select(_facts.c.value).where(_facts.c.key == "schema"))
+        if found is None:
+            _insert_once(connection, _facts, key="schema", value=str(SCHEMA_VERSION))
+        elif found != str(SCHEMA_VERSION):
+            raise StoreError(
+                f"Expected a database of schema {SCHEMA_VERSION}, {_without_password(str(self._engine.url))} has "
+                f"{found}. Use the Earshot that wrote it, or name another database in EARSHOT_DATABASE_URL.",
+                code="other_schema",
+            )
+
+
+def _insert_once(connection: Connection, table: sa.Table, **values: Any) -> None:
+    """Insert a row unless its key is there: two processes may try at the same moment."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(postgresql.insert(table).values(**values).on_conflict_do_nothing())
+    else:
+        connection.execute(sqlite.insert(table).values(**values).on_conflict_do_nothing())
+
+
+def _options(url: str) -> dict[str, Any]:
+    if not url.startswith("sqlite"):
+        return {"pool_pre_ping": True}
+    path = sa.make_url(url).database
+    if path and path != ":memory:":
+        try:
+            Path(path).expanduser().parent.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise StoreError(
+                f"Expected a folder that can be written for the database {path}, got {exc.strerror}. "
+                "Name another one in EARSHOT_DATABASE_URL.",
+                code="database",
+            ) from exc
+    return {"connect_args": {"timeout": BUSY_S}}
+
+
+def _tune_sqlite(connection: Any, _: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")  # readers do not wait for a writer
+    cursor.execute("PRAGMA synchronous = FULL")  # a commit is on disk when it returns
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _without_password(url: str) -> str:
+    try:
+        return sa.make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        return "something that is no URL"
+
+
+def _latest_label() -> sa.Label[str]:
+    """The latest correction of each prediction."""
+    return (
+        sa.select(_corrections.c.label)
+        .where(_corrections.c.prediction_id == _predictions.c.id)
+        .order_by(_corrections.c.id.desc())
+        .limit(1)
+        .scalar_subquery()
+        .label("label")
+    )
+
+
+def _row(prediction: Prediction, name: str, origin: Origin) -> dict[str, Any]:
+    given = prediction.model_dump(mode="json", include={"windows", "quality", "source"})
+    plain = {"fingerprint", "clip_id", "confidence", "entropy", "margin", "unknown", "unknown_score"}
+    plain |= {"duration_s", "latency_ms", "backend", "created_at"}
+    return (
+        {field: getattr(prediction, field) for field in plain}
+        | {"name": name, "origin": origin, "predicted": prediction.label}
+        | {"logits": _packed(prediction.logits), "embedding": _packed(prediction.embedding)}
+        | given
+        | {name: _or_none(prediction.descriptors[name]) for name in descriptors.NAMES}
+    )
+
+
+def _prediction(row: sa.Row[Any]) -> Prediction:
+    names, logits = tuple(row.class_names), _unpacked(row.logits)
+    probabilities = softmax(logits, row.temperature)
+    order = np.argsort(-probabilities, kind="stable")
+    return Prediction(
+        clip_id=row.clip_id,
+        label=row.predicted,
+        confidence=row.confidence,
+        probabilities={names[k]: float(probabilities[k]) for k in order},
+        entropy=row.entropy,
+        margin=row.margin,
+        logits=tuple(logits.tolist()),
+        embedding=tuple(_unpacked(row.embedding).tolist()),
+        unknown=row.unknown,
+        unknown_score=row.unknown_score,
+        windows=tuple(WindowPrediction.model_validate(window) for window in row.windows),
+        descriptors={name: getattr(row, name) for name in descriptors.NAMES},
+        quality=tuple(QualityWarning.model_validate(warning) for warning in row.quality),
+        source=SourceFacts.model_validate(row.source),
+        duration_s=row.duration_s,
+        latency_ms=row.latency_ms,
+        backend=row.backend,
+        fingerprint=row.fingerprint,
+        created_at=_utc(row.created_at),
+    )
+
+
+def _as_records(table: pd.DataFrame, *, with_embedding: bool) -> pd.DataFrame:
+    for column in ("logits", "embedding") if with_embedding else ("logits",):
+        table[column] = [_unpacked(value) for value in table[column]]
+    table["created_at"] = pd.to_datetime(table["created_at"], utc=True)
+    return table.assign(fold=0, source_group=table["clip_id"])
+
+
+def _packed(values: Sequence[float]) -> bytes:
+    return np.asarray(values, dtype="<f4").tobytes()
+
+
+def _unpacked(data: bytes) -> NDArray[np.float32]:
+    return np.frombuffer(data, dtype="<f4")
+
+
+def _or_none(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def _utc(moment: datetime) -> datetime:
+    """SQLite forgets the zone; everything here is UTC."""
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
