@@ -16,10 +16,12 @@ from core.errors import EarshotError
 from core.records import Prediction, SourceFacts, none_of_the
 
 if TYPE_CHECKING:
+    from core.artifact import Manifest
     from core.audio import Waveform
 
 NO_TOOLS = {"displayModeBar": False}  # of charts with nothing to zoom into
 TOP_KS = (3, 5, 10, 20)
+NAMED = 12  # more classes than this are a list to open, not a sentence to read
 # Containers and codecs that current Chrome, Firefox and Safari all play. Others are played as the model hears them.
 PLAYABLE = {
     "mp3": "audio/mpeg",
@@ -51,6 +53,18 @@ def empty_state(message: str) -> None:
     """A quiet line where results will be."""
     st.space("medium")
     st.caption(f":material/graphic_eq: {message}", text_alignment="center")
+
+
+def known_sounds(manifest: Manifest) -> None:
+    """Which sounds the model knows, and what becomes of others."""
+    every = ", ".join(sorted(words.plain(name).lower() for name in manifest.class_names))
+    count, others = len(manifest.class_names), words.other_sounds(manifest)
+    if count <= NAMED:
+        st.caption(f"Earshot knows {count} sounds: {every}. {others}")
+        return
+    st.caption(f"Earshot knows {count} sounds. {others}")
+    with st.popover(f"All {count} sounds", type="tertiary"):
+        st.caption(f"{words.literal(every)}.")
 
 
 def prediction_card(sound: Sound, prediction: Prediction, class_names: Sequence[str]) -> None:

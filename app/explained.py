@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from core.backend import Backend
     from core.explain import Explanation, Stage
 
-TIMELINE_CLASSES = 6  # lines that can still be told apart
+TIMELINE_CLASSES = 6  # lines that are told apart at a glance
+TIMELINE_LEADERS = 10  # where so many lead in turn: as many as the palette has colours
 CHANNELS_SHOWN = 8
 CHANNELS_AT_MOST = 16
 CHART = "classify_heard"
@@ -33,8 +34,9 @@ def clearest_window(prediction: Prediction, class_names: Sequence[str]) -> int:
 
 def timeline_classes(prediction: Prediction, class_names: Sequence[str]) -> list[str]:
     """The answer, the classes that lead somewhere, then the next most probable ones."""
-    ranked = [prediction.label, *words.leaders(prediction, class_names), *prediction.probabilities]
-    return list(dict.fromkeys(ranked))[:TIMELINE_CLASSES]
+    leading = list(dict.fromkeys([prediction.label, *words.leaders(prediction, class_names)]))
+    ranked = list(dict.fromkeys([*leading, *prediction.probabilities]))
+    return ranked[: min(max(TIMELINE_CLASSES, len(leading)), TIMELINE_LEADERS)]
 
 
 @st.fragment

@@ -76,10 +76,16 @@ def _about(dataset: Dataset, trained_on: str) -> Iterator[str]:
 
 def _choose(dataset: Dataset) -> Clip | None:
     by_class = services.samples(dataset)
-    names, label = list(by_class), f"A clip from {dataset.name} of"
+    names, label = sorted(by_class), f"A clip from {dataset.name} of"
     if len(names) > PILLS:
         name = st.selectbox(
-            label, names, index=None, format_func=words.plain, key=state.SAMPLE_CLASS.name, persist_state="page"
+            label,
+            names,
+            index=None,
+            format_func=words.plain,
+            placeholder=f"Choose or type one of {len(names)} classes",
+            key=state.SAMPLE_CLASS.name,
+            persist_state="page",
         )
     else:
         name = st.pills(label, names, format_func=words.plain, key=state.SAMPLE_CLASS.name, persist_state="page")

@@ -52,7 +52,13 @@ def margin_in_words(prediction: Prediction) -> str:
         return f"**Clear:** far ahead of the runner-up, {runner_up}."
     if prediction.margin >= CLOSE_MARGIN:
         return f"**Likely:** ahead of the runner-up, {runner_up}, which stays possible."
-    return f"**Close call:** the runner-up, {runner_up}, is only {prediction.margin * 100:.0f} points behind."
+    return f"**Close call:** the runner-up, {runner_up}, is {_points(prediction.margin)} behind."
+
+
+def _points(margin: float) -> str:
+    """``only 7 points``; a lead is never told as nothing."""
+    points = round(margin * 100)
+    return "less than a point" if points == 0 else "only 1 point" if points == 1 else f"only {points} points"
 
 
 def entropy_in_words(prediction: Prediction) -> str:

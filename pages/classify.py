@@ -14,10 +14,7 @@ with components.errors_shown():
     with st.spinner("Loading the model…"):
         backend = services.backend()
     names = backend.manifest.class_names
-    st.caption(
-        f"Earshot knows {len(names)} sounds: {', '.join(sorted(words.plain(name).lower() for name in names))}. "
-        f"{words.other_sounds(backend.manifest)}"
-    )
+    components.known_sounds(backend.manifest)
 
     sound = sound_input(trained_on=backend.manifest.dataset_hash)
     if sound is None:

@@ -24,6 +24,8 @@ CAM_LEVELS = (0.3, 0.6, 0.9)
 CAM_COLOURS = ("#ffb000", "#fe6100", "#dc267f")  # IBM's colour-blind-safe amber, orange, magenta: weak to strong
 SHOWN_DB = 80.0  # dynamic range of the colour scale
 MAPS_A_ROW = 3
+TIMELINE_PX, LEGEND_LINES, LEGEND_LINE_PX = 520, 6, 20  # on a phone each class has its own line of the legend
+BAR_PX, MANY_BARS, NARROW_BAR_PX = 36, 10, 22  # of many bars, each gets what its label needs
 NO_DATA = "Nothing to show"
 
 
@@ -57,7 +59,7 @@ def sound_figure(
     figure.update_xaxes(range=[0, wave.duration_s], minallowed=0, maxallowed=wave.duration_s)
     figure.update_xaxes(title_text="Time (s)", row=len(heights), col=1)
     figure.update_layout(
-        height=640 if timeline else 470,
+        height=TIMELINE_PX + LEGEND_LINE_PX * max(LEGEND_LINES, len(shown_classes)) if timeline else 470,
         margin={"l": 10, "r": 10, "t": 10, "b": 10},
         hovermode="closest",
         legend={"orientation": "h", "y": -0.14, "x": 0},
@@ -195,7 +197,8 @@ def confidence_figure(probabilities: Mapping[str, float], *, top_k: int) -> go.F
     )
     figure.update_xaxes(range=[0, 1.3], tickvals=[0, 0.25, 0.5, 0.75, 1], tickformat=".0%", title_text="Confidence")
     figure.update_yaxes(autorange="reversed", automargin=True)
-    figure.update_layout(height=90 + 36 * len(ranked), margin={"l": 10, "r": 10, "t": 10, "b": 10}, bargap=0.35)
+    bar_px = BAR_PX if len(ranked) <= MANY_BARS else NARROW_BAR_PX
+    figure.update_layout(height=90 + bar_px * len(ranked), margin={"l": 10, "r": 10, "t": 10, "b": 10}, bargap=0.35)
     return figure
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urljoin
 
@@ -19,7 +20,8 @@ from core.audio import write_wav
 from core.classifier import Classifier
 from core.config import Settings
 from core.records import Prediction
-from tests.browser.serving import ANSWER_MS, settle, upload
+from core.training.runs import RunFolder
+from tests.browser.serving import ANSWER_MS, serve, settle, upload
 
 AGAIN_MS = 5_000  # measured 0.4 s; a busy machine is given the rest
 RECORDED_S = 6.0  # more than one turn of the 5 s clip that the microphone repeats
@@ -182,3 +184,27 @@ def test_nothing_overflows(browser: Browser, server: str, clip_path: Path, schem
     level = sum(int(part) for part in background.removeprefix("rgb(").removesuffix(")").split(",")[:3]) / 3
     assert (level < 128) == (scheme == "dark")
     context.close()
+
+
+@pytest.mark.slow
+def test_fifty_classes_fit_a_phone(browser: Browser, fifty_run: RunFolder, fifty_dir: Path) -> None:
+    settings = {"EARSHOT_ARTIFACT": str(fifty_run.artifact), "EARSHOT_DATA_DIR": str(fifty_dir)}
+    with serve(settings) as address:
+        page = browser.new_page(viewport={"width": 390, "height": 844})
+        page.goto(address)
+        tab(page, "Sample clips")
+        page.get_by_test_id("stSelectbox").first.locator("input").click()
+        page.keyboard.type("hiss")
+        expect(page.get_by_role("option")).to_have_count(5)
+        page.get_by_role("option", name="Fluttering high hiss").click()
+        answered(page)
+        page.get_by_role("radio", name="All 50").click()
+        settle(page)
+        bars = page.get_by_test_id("stPlotlyChart").first
+        expect(bars.locator(".ytick")).to_have_count(50)
+        labels = bars.locator(".ytick").evaluate_all("ticks => ticks.map(tick => tick.getBoundingClientRect())")
+        assert min(label["left"] for label in labels) >= 0
+        labels.sort(key=lambda label: label["top"])
+        assert all(above["bottom"] <= below["top"] for above, below in pairwise(labels))
+        assert_fits(page)
+        page.close()

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 import struct
 from collections.abc import Callable
@@ -14,9 +15,13 @@ from streamlit.testing.v1 import AppTest
 
 from app import state, words
 from app.components import browser_format, result_json
+from app.explained import timeline_classes
 from app.services import Sound
 from core.classifier import Classifier
+from core.explain import explain
+from core.figures.picture import result_picture
 from core.records import Prediction, SourceFacts
+from core.training.runs import RunFolder
 
 OpenApp = Callable[..., AppTest]
 RATE_HZ = 44_100
@@ -358,3 +363,85 @@ def test_only_what_browsers_play_is_sent_as_it_is(
 ) -> None:
     facts = {"container": container, "codec": codec, "sample_rate_hz": rate_hz, "channels": channels}
     assert browser_format(SourceFacts.model_validate(answer.source.model_dump() | facts)) == expected
+
+
+@pytest.fixture
+def fifty(open_app: OpenApp, fifty_run: RunFolder, fifty_dir: Path) -> AppTest:
+    return open_app(ARTIFACT=fifty_run.artifact, DATA_DIR=fifty_dir)
+
+
+@pytest.fixture
+def twelve(fifty_dir: Path) -> bytes:
+    """Twelve classes in turn, 6 s each."""
+    paths = [next((fifty_dir / "audio").glob(f"1-*-A-{target}.wav")) for target in range(0, 48, 4)]
+    return file_of(np.concatenate([np.tile(soundfile.read(path)[0], 3) for path in paths]))
+
+
+@pytest.mark.slow
+def test_fifty_names_are_a_list_to_open(fifty: AppTest) -> None:
+    assert not fifty.exception
+    assert "Earshot knows 50 sounds. Any other sound" in texts(fifty)
+    listed = next(caption.value for caption in fifty.caption if caption.value.startswith("fluttering"))
+    assert listed.count(",") == 49
+    assert listed.endswith("swelling whistle.")
+
+
+@pytest.mark.slow
+def test_a_sample_clip_of_fifty_classes_is_found_in_a_list(fifty: AppTest) -> None:
+    chooser = open_tab(fifty, "Sample clips").selectbox(key=state.SAMPLE_CLASS.name)
+    assert len(chooser.options) == 50
+    assert chooser.options == sorted(chooser.options)
+    chooser.set_value("struck_high_hiss").run()
+    assert not fifty.exception
+    assert not fifty.error
+    assert "labelled struck high hiss" in texts(fifty)
+    assert fifty.header
+    fifty.get_by_key(f"{state.SAMPLE_TAKE.name}_struck_high_hiss").set_value(3).run()
+    assert re.search(r"4-\d+-A-48\.wav", texts(fifty))
+
+
+@pytest.mark.slow
+def test_few_of_fifty_classes_or_all_can_be_shown(fifty: AppTest, clip: bytes) -> None:
+    upload(fifty, "a.wav", clip)
+    sizes = {}
+    for shown in (3, 5, 10, 20, 50):
+        fifty.get_by_key(state.TOP_K.name).set_value(shown).run()
+        figure = json.loads(fifty.get("plotly_chart")[0].proto.spec)
+        assert len(figure["data"][0]["y"]) == shown
+        sizes[shown] = figure["layout"]["height"]
+    assert sizes[5] < sizes[10] < sizes[50] < 1_500
+
+
+@pytest.mark.slow
+def test_any_of_fifty_classes_can_be_explained(fifty: AppTest, clip: bytes) -> None:
+    upload(fifty, "a.wav", clip)
+    chooser = fifty.selectbox(key=state.EXPLAINED.of(Sound.of("a.wav", clip).digest).name)
+    assert len(chooser.options) == 51  # and the answer
+    chooser.set_value("fluttering_band_noise").run()
+    assert not fifty.exception
+    assert "spoke" in texts(fifty)
+    assert "for fluttering band noise" in texts(fifty)
+
+
+@pytest.mark.slow
+def test_the_timeline_of_fifty_classes_shows_those_that_lead(
+    fifty: AppTest, twelve: bytes, fifty_run: RunFolder
+) -> None:
+    upload(fifty, "many.wav", twelve)
+    assert not fifty.exception
+    answer = Classifier.from_artifact(fifty_run.artifact).predict(twelve)
+    assert words.leaders_in_words(words.leaders(answer, fifty_run.config().class_names)) in texts(fifty)
+    lines = [line for line in json.loads(fifty.get("plotly_chart")[1].proto.spec)["data"] if line.get("name")]
+    named = {line["name"] for line in lines if line.get("mode") == "lines+markers"}
+    leading = words.leaders(answer, fifty_run.config().class_names)
+    assert named == {name.replace("_", " ") for name in timeline_classes(answer, fifty_run.config().class_names)}
+    assert 6 <= len(named) <= 10
+    assert len(named) >= min(len(leading), 10)
+
+
+@pytest.mark.slow
+def test_the_picture_is_drawn_for_fifty_classes(fifty_run: RunFolder, twelve: bytes) -> None:
+    classifier = Classifier.from_artifact(fifty_run.artifact)
+    prediction, wave = classifier.predict(twelve), classifier.decode(twelve)
+    png = result_picture(prediction, wave, explain(classifier, wave.samples))
+    assert struct.unpack(">II", png[16:24]) == (1600, 1200)

@@ -70,6 +70,13 @@ def test_a_close_call_says_how_close() -> None:
     assert words.margin_in_words(prediction(0.29, 0.19)).endswith(f"rooster (19{SPACE}%), is only 10 points behind.")
 
 
+@pytest.mark.parametrize(
+    ("lead", "said"), [(0.016, "only 2 points"), (0.012, "only 1 point"), (0.001, "less than a point")]
+)
+def test_a_lead_of_a_point_or_less_is_told_in_the_singular(lead: float, said: str) -> None:
+    assert words.margin_in_words(prediction(0.2 + lead, 0.2)).endswith(f", is {said} behind.")
+
+
 def test_an_even_choice_is_counted_in_classes() -> None:
     assert "among 3.0 of the 3 classes" in words.entropy_in_words(prediction(1 / 3, 1 / 3, 1 / 3))
 
