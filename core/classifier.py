@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from core.artifact import Artifact, load_artifact
@@ -101,7 +102,9 @@ def familiarity_of(artifact: Artifact) -> Familiarity:
     assert artifact.reference is not None, "load_artifact checks it"
     index = {name: position for position, name in enumerate(artifact.manifest.class_names)}
     embeddings = np.stack(artifact.reference["embedding"].to_list()).astype(np.float32)
-    return Familiarity.fit(embeddings, artifact.reference["label"].map(index).to_numpy(dtype=np.int64))
+    with torch.inference_mode():
+        logits = artifact.net.head(torch.from_numpy(embeddings).to(artifact.net.head.weight.device)).cpu().numpy()
+    return Familiarity.fit(embeddings, logits, artifact.reference["label"].map(index).to_numpy(dtype=np.int64))
 
 
 def clip_id_of(data: bytes) -> str:

@@ -16,6 +16,7 @@ SCORE_NAMES = {
     "energy": "energy",
     "knn": "distance to training clips (kNN)",
     "mahalanobis": "distance to classes (Mahalanobis)",
+    "either": "kNN or energy, the larger",
 }
 STRANGERS = {"far": "synthesized", "near": "one class left out", "near_pairs": "two left out"}
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
