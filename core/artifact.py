@@ -145,7 +145,7 @@ def load_artifact(folder: Path, *, device: str = "cpu") -> Artifact:
 
     Raises ``ArtifactError`` with ``code`` missing, unreadable, altered, unfit or probe_mismatch.
     """
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     weights = _read_unaltered(folder, WEIGHTS, manifest.weights_sha256)
     reference = _read_reference(folder, manifest)
     _check_reference(folder, manifest, reference)
@@ -187,7 +187,8 @@ def _read(folder: Path, name: str) -> bytes:
         ) from exc
 
 
-def _read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path) -> Manifest:
+    """The facts alone, checked against their fingerprint, without the weights. Raises ``ArtifactError``."""
     text = _read(folder, MANIFEST)
     try:
         content = json.loads(text)

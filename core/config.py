@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from core.errors import SettingsError
@@ -133,6 +133,16 @@ class Settings(BaseSettings):
     artifact: Path = Field(SHIPPED_ARTIFACT, description="model folder that answers")
     data_dir: Path = Field(ROOT / "data" / "esc10", description="dataset in ESC-50's layout; sample clips come from it")
     runs_dir: Path = Field(ROOT / "runs", description="where training writes its run folders")
+    backend: Literal["local", "modal"] = Field("local", description="where inference runs: this CPU, or Modal")
+    database_url: str = Field(
+        "sqlite:///data/earshot.sqlite3",
+        description="log of predictions; a relative SQLite path lies under the repository; or postgresql+psycopg://…",
+    )
+    api_key: SecretStr | None = Field(None, description="key that API callers must send; needed beyond loopback")
+    admin_token: SecretStr | None = Field(
+        None, description="what the admin signs in with; made and printed once otherwise"
+    )
+    keep_audio: bool = Field(False, description="keep the sounds themselves beside logged predictions")
     max_bytes: int = Field(Limits().max_bytes, gt=0, description="largest upload, in bytes")
     max_duration_s: float = Field(Limits().max_duration_s, gt=0, description="longest sound, in seconds")
 
@@ -145,6 +155,15 @@ class Settings(BaseSettings):
     @cached_property
     def limits(self) -> Limits:
         return Limits(max_bytes=self.max_bytes, max_duration_s=self.max_duration_s)
+
+    @property
+    def database(self) -> str:
+        """``database_url`` with a relative SQLite path taken from the repository's root."""
+        prefix = "sqlite:///"
+        path = self.database_url.removeprefix(prefix)
+        if not self.database_url.startswith(prefix) or path in ("", ":memory:") or Path(path).is_absolute():
+            return self.database_url
+        return prefix + str(ROOT / path)
 
     @classmethod
     def load(cls) -> Settings:

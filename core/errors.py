@@ -9,6 +9,7 @@ __all__ = [
     "DatasetError",
     "EarshotError",
     "LimitError",
+    "RecordsError",
     "RunError",
     "SettingsError",
     "StoreError",
@@ -51,6 +52,12 @@ class DatasetError(EarshotError):
     """The dataset folder does not have ESC-50's layout, or its clips cannot be read."""
 
     code = "invalid_dataset"
+
+
+class RecordsError(EarshotError):
+    """A table of answers lacks what diagnostics need."""
+
+    code = "invalid_records"
 
 
 class RunError(EarshotError):

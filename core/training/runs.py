@@ -23,6 +23,7 @@ from pydantic import Field
 
 from core.config import Frozen, TrainConfig
 from core.errors import RunError
+from core.recordset import write_records
 
 State = Literal["running", "finished", "failed"]
 
@@ -92,6 +93,10 @@ class RunFolder:
     def config(self) -> RunConfig:
         return RunConfig.model_validate_json(self._read("config.json"))
 
+    def class_names(self) -> tuple[str, ...]:
+        """In the order of the logits, of a single run and of a cross-validation alike."""
+        return tuple(json.loads(self._read("config.json"))["class_names"])
+
     def status(self) -> RunStatus:
         return RunStatus.model_validate_json(self._read("status.json"))
 
@@ -144,7 +149,7 @@ class RunFolder:
         write_text(self.path / "metrics.json", json.dumps(metrics, indent=2, sort_keys=True))
 
     def write_oof(self, records: pd.DataFrame) -> None:
-        write_table(self.oof, records)
+        write_atomically(self.oof, lambda part: write_records(part, records, self.class_names()))
 
     def _refuse_other(self, config: Frozen) -> None:
         existing, asked = json.loads(self._read("config.json")), config.model_dump(mode="json")

@@ -17,7 +17,7 @@ LAYERS = [
     {"core.inference"},
     {"core.artifact", "core.calibration", "core.unknown"},
     {"core.classifier", "core.store"},
-    {"core.explain", "core.gold"},
+    {"core.explain", "core.gold", "core.recordset"},
     {"core.backend", "core.bench"},
     {"core.diagnostics", "core.diagnostics.calibration", "core.diagnostics.unknown"},
     {"core.figures", "core.figures.audio", "core.figures.picture", "core.figures.training"},
@@ -30,7 +30,7 @@ LAYERS = [
         "core.training.runs",
         "core.training.data",
     },
-    {"core.training.journal", "core.training.loop"},
+    {"core.training.journal", "core.training.loop", "core.sources"},
     {"core.training.crossval"},
     {"core.cli", "core.__main__"},
 ]

@@ -1,0 +1,370 @@
+"""Many answers of one model, checked and ready for diagnostics: one type for held-out clips, logs and foreign files.
+
+A records file is Parquet with these columns, one row an answer:
+
+    clip_id       text     which sound
+    fold          integer  fold that was held out; 0 in logs
+    source_group  text     recording the clip was cut from; clips of one recording are not independent
+    label         text     true class; empty or null where nobody knows
+    logits        list of float32, one a class, uncalibrated
+    embedding     list of float32 (optional)
+    seed          integer  (optional) which of several networks answered
+    descriptors   float64  (optional) any of ``core.descriptors.NAMES``
+
+Class names, in the order of the logits, stand in the file's metadata under ``class_names`` as JSON, or are given by
+the caller; without either they are the sorted labels, if there are as many as logits.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from core.calibration import nested_temperatures
+from core.errors import RecordsError
+from core.inference import softmax
+from core.unknown import UnknownRule
+
+Floats = NDArray[np.float64]
+REQUIRED = ("clip_id", "fold", "source_group", "label", "logits")
+VECTORS = ("logits", "embedding")
+CLASS_NAMES_KEY = b"class_names"
+UNLABELLED = -1
+# What diagnostics add to a record; ``frame`` has these columns, then descriptors and whatever else came with it.
+FRAME_COLUMNS = (
+    "clip_id",
+    "fold",
+    "seed",
+    "source_group",
+    "label",
+    "predicted",
+    "correct",
+    "confidence",
+    "raw_confidence",
+    "true_probability",
+    "entropy",
+    "margin",
+    "unknown",
+    "unknown_score",
+)
+
+
+@dataclass(frozen=True)
+class RecordSet:
+    """N answers of one model over K classes.
+
+    ``table`` has N rows, indexed 0 … N − 1, of everything but logits and embeddings; ``label`` is missing where nobody
+    knows. ``logits`` (N, K) are raw; ``temperatures`` (N,) divide them, each fitted without the record's own fold.
+    ``notes`` say in words what was left out while reading and why.
+    """
+
+    title: str
+    class_names: tuple[str, ...]
+    table: pd.DataFrame
+    logits: NDArray[np.float32]
+    embedding: NDArray[np.float32] | None
+    temperatures: Floats
+    unknown_rule: UnknownRule | None = None
+    conformal_quantile: float | None = None
+    fingerprint: str = ""
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def take(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> RecordSet:
+        """The records at ``chosen`` (a mask or positions), in that order."""
+        return replace(
+            self,
+            table=self.table.loc[chosen].reset_index(drop=True)
+            if chosen.dtype == bool
+            else self.table.iloc[chosen].reset_index(drop=True),
+            logits=self.logits[chosen],
+            embedding=None if self.embedding is None else self.embedding[chosen],
+            temperatures=self.temperatures[chosen],
+        )
+
+    def labelled(self) -> RecordSet:
+        """Only the records whose true class is known."""
+        return self if self.is_labelled.all() else self.take(self.is_labelled)
+
+    def by_seed(self) -> dict[int, RecordSet]:
+        """One set for each network that answered; the same clips in each."""
+        seeds = self.table["seed"].to_numpy()
+        found = np.unique(seeds).tolist()
+        return {int(found[0]): self} if len(found) == 1 else {int(seed): self.take(seeds == seed) for seed in found}
+
+    @property
+    def n_clips(self) -> int:
+        """Different sounds; several seeds that answer for one clip are one piece of evidence."""
+        return int(self.table["clip_id"].nunique()) if self.table["seed"].nunique() > 1 else len(self)
+
+    @cached_property
+    def targets(self) -> NDArray[np.int64]:
+        """True class indices (N,); ``UNLABELLED`` where nobody knows."""
+        return np.asarray(pd.Categorical(self.table["label"], categories=list(self.class_names)).codes, dtype=np.int64)
+
+    @cached_property
+    def is_labelled(self) -> NDArray[np.bool_]:
+        return self.targets != UNLABELLED
+
+    @cached_property
+    def raw_probabilities(self) -> Floats:
+        """(N, K), before temperature."""
+        return softmax(self.logits)
+
+    @cached_property
+    def probabilities(self) -> Floats:
+        """(N, K), after temperature."""
+        return softmax(np.asarray(self.logits / self.temperatures[:, None]))
+
+    @cached_property
+    def predicted(self) -> NDArray[np.int64]:
+        """Most probable class (N,)."""
+        return np.asarray(self.logits.argmax(axis=1), dtype=np.int64) if len(self) else np.zeros(0, dtype=np.int64)
+
+    @cached_property
+    def correct(self) -> NDArray[np.bool_]:
+        """(N,); False where the true class is not known: ask ``labelled()`` first."""
+        return np.asarray(self.predicted == self.targets)
+
+    @cached_property
+    def confidence(self) -> Floats:
+        """Top probability after temperature, (N,)."""
+        return self.probabilities.max(axis=1) if len(self) else np.zeros(0)
+
+    @cached_property
+    def raw_confidence(self) -> Floats:
+        """Top probability before temperature, (N,)."""
+        return self.raw_probabilities.max(axis=1) if len(self) else np.zeros(0)
+
+    def frame(self) -> pd.DataFrame:
+        """One row a record: ``FRAME_COLUMNS``, then descriptors and everything else of ``table``.
+
+        ``entropy`` in nats; ``correct`` and ``true_probability`` are missing where the true class is not known.
+        """
+        p = self.probabilities
+        ordered = np.sort(p, axis=1)
+        names = np.asarray(self.class_names, dtype=object)
+        rows = np.arange(len(self))
+        known = self.is_labelled
+        added = pd.DataFrame(
+            {
+                "predicted": names[self.predicted],
+                "correct": pd.arrays.BooleanArray(self.correct.copy(), ~known),
+                "confidence": self.confidence,
+                "raw_confidence": self.raw_confidence,
+                "true_probability": np.where(known, p[rows, self.targets], np.nan),
+                "entropy": -(p * np.log(p.clip(1e-300))).sum(axis=1),
+                "margin": ordered[:, -1] - ordered[:, -2],
+            }
+        )
+        table = self.table.drop(columns=[c for c in added if c in self.table])
+        whole = pd.concat([table, added], axis=1)
+        for column in FRAME_COLUMNS:
+            if column not in whole:
+                whole[column] = pd.NA
+        rest = [column for column in whole if column not in FRAME_COLUMNS]
+        return whole[[*FRAME_COLUMNS, *rest]]
+
+
+def record_set(
+    table: pd.DataFrame,
+    *,
+    title: str,
+    class_names: Sequence[str],
+    temperature: float | None = None,
+    embedding: NDArray[np.float32] | None = None,
+    logits: NDArray[np.float32] | None = None,
+    **facts: Any,
+) -> RecordSet:
+    """Check ``table`` and make records of it; rows that cannot be used are left out, counted and told in ``notes``.
+
+    ``logits`` and ``embedding`` are columns of ``table`` unless given as arrays. ``temperature`` applies to every
+    record; ``None`` fits one on the other folds for each fold (1 where there is a single fold or nothing to fit on).
+    Raises ``RecordsError`` for missing columns or when nothing usable is left of a table that had rows.
+    """
+    missing = [c for c in REQUIRED if c not in table and not (c == "logits" and logits is not None)]
+    if missing:
+        raise RecordsError(
+            f"Expected the columns {', '.join(REQUIRED)}, but {', '.join(missing)} {_is_are(missing)} missing. "
+            f"Found: {', '.join(map(str, table.columns)) or 'none'}.",
+            code="missing_columns",
+        )
+    names = tuple(class_names)
+    if len(set(names)) != len(names) or len(names) < 2:
+        raise RecordsError(f"Expected at least two different class names, got {list(names)}.", code="bad_classes")
+    usable = np.ones(len(table), dtype=bool)
+    notes: list[str] = []
+    if logits is None:
+        logits, fits = _stacked(table["logits"], len(names))
+        usable &= _note(fits, f"whose logits are not {len(names)} numbers, one a class", notes)
+    elif logits.shape[1:] != (len(names),):
+        raise RecordsError(
+            f"Expected {len(names)} logits a record, one a class ({', '.join(names)}), got {logits.shape[1]}. "
+            "Give the class names in the order of the logits.",
+            code="class_count",
+        )
+    usable &= _note(np.isfinite(logits).all(axis=1) | ~usable, "with logits that are not finite", notes)
+    label = _labels(table["label"])
+    usable &= _note(label.isna().to_numpy() | label.isin(names).to_numpy(), "with a label that is no class", notes)
+    if embedding is None and "embedding" in table:
+        width = next((len(row) for row in table["embedding"] if _is_row(row)), 0)
+        embedding, fits = _stacked(table["embedding"], width)
+        usable &= _note(fits, "with an embedding of another length", notes)
+    if len(table) and not usable.any():
+        raise RecordsError(f"None of the {len(table):,} records can be used: {'; '.join(notes)}.", code="no_records")
+    plain = table.drop(columns=[c for c in VECTORS if c in table]).assign(
+        label=label, clip_id=table["clip_id"].astype("str"), source_group=table["source_group"].astype("str")
+    )
+    if "seed" not in plain:
+        plain["seed"] = 0
+    built = RecordSet(
+        title=title,
+        class_names=names,
+        table=plain.reset_index(drop=True),
+        logits=np.ascontiguousarray(logits, dtype=np.float32),
+        embedding=embedding,
+        temperatures=np.full(len(table), 1.0 if temperature is None else temperature),
+        notes=tuple(notes),
+        **facts,
+    )
+    if not usable.all():
+        built = built.take(usable)
+    return built if temperature is not None else with_nested_temperatures(built)
+
+
+def with_nested_temperatures(records: RecordSet) -> RecordSet:
+    """Each record scaled by the temperature of the *other* folds; unchanged where there is a single fold."""
+    folds = records.table["fold"].to_numpy()
+    known = records.labelled()
+    if len(np.unique(known.table["fold"])) < 2:
+        return records
+    by_fold = nested_temperatures(known.logits, known.targets, known.table["fold"].to_numpy())
+    return replace(records, temperatures=np.array([by_fold.get(int(fold), 1.0) for fold in folds]))
+
+
+def read_records(
+    path: Path,
+    *,
+    class_names: Sequence[str] | None = None,
+    fallback_names: Sequence[str] = (),
+    with_embedding: bool = True,
+    title: str | None = None,
+    **facts: Any,
+) -> RecordSet:
+    """Records of a Parquet file with the columns above. Raises ``RecordsError``.
+
+    ``fallback_names`` are tried before the sorted labels where neither the caller nor the file names the classes.
+    """
+    try:
+        schema = pq.read_schema(path)
+        wanted = [name for name in schema.names if with_embedding or name != "embedding"]
+        columns = pq.read_table(path, columns=wanted)
+    except (OSError, pa.ArrowException) as exc:
+        raise RecordsError(
+            f"Expected a Parquet file of records at {path}, it cannot be read ({exc}). Give a run folder or a file "
+            f"with the columns {', '.join(REQUIRED)}.",
+            code="unreadable_records",
+        ) from exc
+    vectors = {name: _matrix(columns[name]) for name in VECTORS if name in columns.column_names}
+    even = {name: matrix for name, matrix in vectors.items() if matrix is not None}
+    table = columns.drop_columns(list(even)).to_pandas()
+    names = class_names or _names_in(schema) or _guess(table, even.get("logits"), fallback_names)
+    return record_set(
+        table,
+        title=title or path.name,
+        class_names=names,
+        logits=even.get("logits"),
+        embedding=even.get("embedding"),
+        **facts,
+    )
+
+
+def write_records(path: Path, table: pd.DataFrame, class_names: Sequence[str]) -> None:
+    """Write records with their class names; ``table`` has the columns above."""
+    columns = pa.Table.from_pandas(table, preserve_index=False)
+    metadata = (columns.schema.metadata or {}) | {CLASS_NAMES_KEY: json.dumps(list(class_names)).encode()}
+    pq.write_table(columns.replace_schema_metadata(metadata), path)
+
+
+def _names_in(schema: pa.Schema) -> tuple[str, ...] | None:
+    stored = (schema.metadata or {}).get(CLASS_NAMES_KEY)
+    return tuple(json.loads(stored)) if stored else None
+
+
+def _guess(table: pd.DataFrame, logits: NDArray[np.float32] | None, fallback_names: Sequence[str]) -> tuple[str, ...]:
+    labels = sorted(set(_labels(table["label"]).dropna())) if "label" in table else []
+    if logits is not None:
+        width = logits.shape[1]
+    elif "logits" in table and len(table):
+        width = int(pd.Series([len(row) for row in table["logits"] if _is_row(row)]).mode().iloc[0])
+    else:
+        width = len(labels)
+    if len(fallback_names) == width and set(labels) <= set(fallback_names):
+        return tuple(fallback_names)
+    if len(labels) == width:
+        return tuple(labels)
+    raise RecordsError(
+        f"Expected the names of {width} classes in the order of the logits, and the records have {len(labels)} "
+        "different labels. Give --classes, or store them as JSON in the file's metadata under class_names.",
+        code="no_class_names",
+    )
+
+
+def _matrix(column: pa.ChunkedArray) -> NDArray[np.float32] | None:
+    """A list column as (N, K), without a Python object a row; ``None`` where rows differ in length or are missing."""
+    array = column.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], column.type)
+    if not (
+        pa.types.is_list(array.type) or pa.types.is_large_list(array.type) or pa.types.is_fixed_size_list(array.type)
+    ):
+        return None
+    if array.null_count or len(array) == 0:
+        return None
+    lengths = np.asarray(array.value_lengths())
+    flat = array.flatten()
+    if lengths.min() != lengths.max() or flat.null_count:
+        return None
+    return np.asarray(flat.to_numpy(zero_copy_only=False), dtype=np.float32).reshape(len(array), int(lengths[0]))
+
+
+def _stacked(column: pd.Series[Any], width: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Rows of ``width`` numbers as (N, width), and which rows were that; the others are nan."""
+    fits = np.array([_is_row(row) and len(row) == width for row in column], dtype=bool)
+    stacked = np.full((len(column), width), np.nan, dtype=np.float32)
+    if fits.any():
+        stacked[fits] = np.stack([np.asarray(row, dtype=np.float32) for row in column[fits]])
+    return stacked, fits
+
+
+def _is_row(value: Any) -> bool:
+    return isinstance(value, (list, tuple, np.ndarray))
+
+
+def _labels(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Text, missing where empty."""
+    text = column.astype("str")
+    return text.mask(column.isna() | (text.str.strip() == ""))
+
+
+def _note(fits: NDArray[np.bool_], what: str, notes: list[str]) -> NDArray[np.bool_]:
+    left_out = int((~fits).sum())
+    if left_out:
+        notes.append(f"{left_out:,} of {len(fits):,} records left out {what}")
+    return fits
+
+
+def _is_are(things: Sequence[str]) -> str:
+    return "is" if len(things) == 1 else "are"

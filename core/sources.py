@@ -1,0 +1,113 @@
+"""Where records come from: the shipped cross-validation, a run of one's own, a Parquet file, the prediction log.
+
+Whatever the source, diagnostics get the same ``RecordSet``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+import pandas as pd
+
+from core.artifact import Manifest, read_manifest
+from core.config import SHIPPED_ARTIFACT, SHIPPED_RUN
+from core.errors import ArtifactError, RecordsError
+from core.recordset import RecordSet, read_records, record_set
+from core.store import Store
+from core.training.runs import RunFolder
+from core.unknown import UnknownRule
+
+
+def of_path(path: Path, *, class_names: Sequence[str] | None = None, with_embedding: bool = True) -> RecordSet:
+    """A run folder or a Parquet file of records. Raises ``RecordsError`` or ``RunError``."""
+    if path.is_dir():
+        return of_run(path, with_embedding=with_embedding)
+    if not path.exists():
+        raise RecordsError(
+            f"Expected a run folder or a Parquet file of records, found nothing at {path}. Check the path.",
+            code="no_records",
+        )
+    return read_records(path, class_names=class_names, fallback_names=_shipped_names(), with_embedding=with_embedding)
+
+
+def of_run(folder: Path, *, with_embedding: bool = True) -> RecordSet:
+    """The held-out clips of a training run or a cross-validation, each scaled by the temperature of the other folds."""
+    run = RunFolder(folder)
+    if not run.oof.exists():
+        raise RecordsError(
+            f"Expected held-out records (oof.parquet) in {folder}, found none. Let the run finish, or give another.",
+            code="no_records",
+        )
+    names = run.class_names()
+    manifest = _manifest(SHIPPED_ARTIFACT if folder == SHIPPED_RUN else run.artifact)
+    records = read_records(
+        run.oof,
+        class_names=names,
+        with_embedding=with_embedding,
+        title=folder.name,
+        unknown_rule=manifest.unknown if manifest else None,
+        conformal_quantile=manifest.conformal_quantile if manifest else None,
+        fingerprint=manifest.fingerprint if manifest else "",
+    )
+    return _with_unknown_scores(records, run)
+
+
+def shipped() -> RecordSet:
+    """The cross-validation that the shipped model comes with."""
+    return of_run(SHIPPED_RUN)
+
+
+def of_log(
+    store: Store,
+    manifest: Manifest,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    last: int | None = None,
+    with_embedding: bool = True,
+) -> RecordSet:
+    """What the model of ``manifest`` answered, labelled where a person said what it was."""
+    table = store.records(manifest.fingerprint, since=since, until=until, last=last, with_embedding=with_embedding)
+    return record_set(
+        table,
+        title="prediction log",
+        class_names=manifest.class_names,
+        temperature=manifest.temperature,
+        unknown_rule=manifest.unknown,
+        conformal_quantile=manifest.conformal_quantile,
+        fingerprint=manifest.fingerprint,
+    )
+
+
+def _with_unknown_scores(records: RecordSet, run: RunFolder) -> RecordSet:
+    """Add ``unknown_score`` and ``unknown`` of the artifact's rule, as each held-out clip was scored by its network."""
+    rule = records.unknown_rule
+    if rule is None or not run.unknown.exists():
+        return records
+    scored = pd.read_parquet(run.unknown)
+    known = scored[(scored["kind"] == "known") & (scored["left_out"] == "")]
+    by_clip = known.set_index(["clip_id", "seed"])[rule.score].rename("unknown_score")
+    by_clip = by_clip[~by_clip.index.duplicated()]
+    table = records.table.join(by_clip, on=["clip_id", "seed"])
+    records.table["unknown_score"] = table["unknown_score"]
+    records.table["unknown"] = _flags(table["unknown_score"], rule)
+    return records
+
+
+def _flags(scores: pd.Series[float], rule: UnknownRule) -> pd.Series[bool]:
+    return scores > rule.threshold
+
+
+def _manifest(artifact: Path) -> Manifest | None:
+    """Facts of the model a run made or ships with, where it has one that can be read."""
+    try:
+        return read_manifest(artifact)
+    except ArtifactError:
+        return None
+
+
+def _shipped_names() -> tuple[str, ...]:
+    return tuple(json.loads((SHIPPED_RUN / "config.json").read_text(encoding="utf-8"))["class_names"])
