@@ -15,14 +15,24 @@ st.set_page_config(layout="wide")  # no page_title here: it would override every
 st.logo(ROOT / "app" / "static" / "logo.svg", size="large")
 
 navigation = st.navigation(
-    [
-        st.Page(
-            PAGES / "classify.py",
-            title="Classify",
-            icon=":material/hearing:",
-            help="Upload, record or pick a sound; see what it is, how sure that is, and where the network looked.",
-            default=True,
-        ),
-    ]
+    {
+        "Listen": [
+            st.Page(
+                PAGES / "classify.py",
+                title="Classify",
+                icon=":material/hearing:",
+                help="Upload, record or pick a sound; see what it is, how sure that is, and where the network looked.",
+                default=True,
+            ),
+        ],
+        "Diagnose": [
+            st.Page(
+                PAGES / "inspector.py",
+                title="Sample inspector",
+                icon=":material/manage_search:",
+                help="One clip after the other: what it is, what was answered, why, and what is like it.",
+            ),
+        ],
+    }
 )
 navigation.run()
