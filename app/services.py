@@ -12,13 +12,13 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import streamlit as st
 
 from app import theme
-from core.config import Settings
-from core.errors import AudioError, DatasetError
+from core.config import SHIPPED_RUN, Settings
+from core.errors import AudioError, DatasetError, RecordsError
 from core.records import Prediction
 
 if TYPE_CHECKING:
@@ -26,7 +26,11 @@ if TYPE_CHECKING:
     from core.backend import Backend
     from core.dataset import Clip, Dataset
     from core.explain import Explanation
+    from core.recordset import RecordSet
+    from core.store import Store
 
+P = ParamSpec("P")
+T = TypeVar("T")
 TAKES = 4  # sample clips offered of each class
 
 
@@ -163,3 +167,91 @@ def download_dataset(progress: Callable[[int, int | None], None]) -> Path:
     from core.download import download
 
     return download("esc10", settings().data_dir, progress=progress)
+
+
+SHIPPED, LOG, RUN = "shipped", "log", "run:"  # sources of records, as they stand in a URL; a run's name follows RUN
+LOG_LAST = 100_000  # newest logged predictions that diagnostics read
+
+
+def record_sources() -> list[str]:
+    """What diagnostics can read here, the shipped cross-validation first."""
+    runs = sorted((path.parent.name for path in settings().runs_dir.glob("*/oof.parquet")), reverse=True)
+    return [SHIPPED, LOG, *(RUN + name for name in runs)]
+
+
+def records(source: str) -> RecordSet:
+    """Records of one of ``record_sources``; read again when they change. Raises ``EarshotError``."""
+    if source == LOG:
+        return _log_records(settings().artifact, _stamp(settings().artifact), settings().database, store().version())
+    folder = SHIPPED_RUN if source == SHIPPED else settings().runs_dir / source.removeprefix(RUN)
+    if source != SHIPPED and (not source.startswith(RUN) or folder.parent != settings().runs_dir):
+        raise RecordsError(f"Expected records of {SHIPPED}, {LOG} or {RUN}NAME, got {source!r}.", code="no_records")
+    return _run_records(folder, _stamp(folder))
+
+
+@st.cache_resource(max_entries=4, show_spinner="Reading the records…")
+def _run_records(folder: Path, stamp: tuple[int, ...]) -> RecordSet:
+    from core.sources import of_run
+
+    return of_run(folder)
+
+
+@st.cache_resource(max_entries=2, show_spinner="Reading the prediction log…")
+def _log_records(artifact: Path, stamp: tuple[int, ...], url: str, version: tuple[int, int]) -> RecordSet:
+    from core.artifact import read_manifest
+    from core.sources import of_log
+
+    return of_log(store(), read_manifest(artifact), last=LOG_LAST)
+
+
+@dataclass(frozen=True)
+class RecordsFile:
+    """A Parquet file that a person gave. Equal bytes have equal ``digest``s."""
+
+    name: str
+    data: bytes = field(repr=False)
+    digest: str
+
+    @classmethod
+    def of(cls, name: str, data: bytes) -> RecordsFile:
+        return cls(name, data, hashlib.sha256(data).hexdigest())
+
+
+def uploaded_records(file: RecordsFile, class_names: tuple[str, ...] = ()) -> RecordSet:
+    """``class_names`` in the order of the logits; empty: as the file says. Raises ``RecordsError``."""
+    return _uploaded_records(file.digest, file.name, class_names, _file=file)
+
+
+@st.cache_resource(max_entries=4, show_spinner="Reading the records…")
+def _uploaded_records(digest: str, name: str, class_names: tuple[str, ...], *, _file: RecordsFile) -> RecordSet:
+    from core.sources import of_bytes
+
+    return of_bytes(_file.data, title=name, class_names=class_names or None)
+
+
+def computed(
+    compute: Callable[Concatenate[RecordSet, P], T], records: RecordSet, *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """``compute(records, …)``, once for equal records and equal plain arguments. Do not change what it returns."""
+    named = tuple(sorted(kwargs.items()))
+    return _computed(
+        f"{compute.__module__}.{compute.__qualname__}", records.digest, args, named, _of=(compute, records)
+    )
+
+
+@st.cache_resource(max_entries=128, show_spinner="Counting…")
+def _computed(name: str, digest: str, args: tuple[Any, ...], named: tuple[Any, ...], *, _of: tuple[Any, Any]) -> Any:
+    compute, records = _of
+    return compute(records, *args, **dict(named))
+
+
+def store() -> Store:
+    """The database of predictions. Raises ``StoreError``."""
+    return _store(settings().database)
+
+
+@st.cache_resource(max_entries=2, show_spinner=False, on_release=lambda store: store.close())
+def _store(url: str) -> Store:
+    from core.store import Store
+
+    return Store.open(url)

@@ -7,9 +7,12 @@ in its key, so that the next sound starts from the defaults.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import streamlit as st
+
+if TYPE_CHECKING:
+    from app.services import RecordsFile
 
 T = TypeVar("T")
 
@@ -50,3 +53,9 @@ EXPLAINED: Key[str | None] = Key("classify_explained", None)  # class explained;
 SHOW_CAM: Key[bool] = Key("classify_show_cam", True)
 STAGE: Key[str | None] = Key("classify_stage", None)  # None: the last stage
 CHANNELS: Key[tuple[int, ...]] = Key("classify_channels", ())  # empty: the strongest
+
+RECORDS: Key[str] = Key("records", "shipped")  # what every diagnostics page reads; the URL says it too
+RECORDS_PICKED: Key[str] = Key("records_picked", "shipped")  # the chooser on the page
+RECORDS_UPLOAD: Key[None] = Key("records_upload", None)  # st.file_uploader's own
+RECORDS_FILE: Key[RecordsFile | None] = Key("records_file", None)  # what came by it, kept over pages
+RECORDS_CLASSES: Key[str] = Key("records_classes", "")  # names for a file that has none

@@ -17,6 +17,8 @@ the caller; without either they are the sorted labels, if there are as many as l
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -110,6 +112,17 @@ class RecordSet:
         return int(self.table["clip_id"].nunique()) if self.table["seed"].nunique() > 1 else len(self)
 
     @cached_property
+    def digest(self) -> str:
+        """Of everything that diagnostics read: equal records have equal digests. What caches know records by."""
+        facts = hashlib.sha256(repr((self.title, self.class_names, self.fingerprint, self.conformal_quantile)).encode())
+        facts.update(repr(tuple(self.table.columns)).encode())
+        facts.update(pd.util.hash_pandas_object(self.table, index=False).to_numpy().tobytes())
+        for array in (self.logits, self.embedding, self.temperatures):
+            if array is not None:
+                facts.update(np.ascontiguousarray(array).data)
+        return facts.hexdigest()
+
+    @cached_property
     def targets(self) -> NDArray[np.int64]:
         """True class indices (N,); ``UNLABELLED`` where nobody knows."""
         return np.asarray(pd.Categorical(self.table["label"], categories=list(self.class_names)).codes, dtype=np.int64)
@@ -152,7 +165,12 @@ class RecordSet:
         """One row a record: ``FRAME_COLUMNS``, then descriptors and everything else of ``table``.
 
         ``entropy`` in nats; ``correct`` and ``true_probability`` are missing where the true class is not known.
+        Computed once; what a caller changes is its own copy.
         """
+        return self._frame.copy(deep=False)  # pandas copies on write
+
+    @cached_property
+    def _frame(self) -> pd.DataFrame:
         p = self.probabilities
         ordered = np.sort(p, axis=1)
         names = np.asarray(self.class_names, dtype=object)
@@ -255,7 +273,7 @@ def with_nested_temperatures(records: RecordSet) -> RecordSet:
 
 
 def read_records(
-    path: Path,
+    file: Path | bytes,
     *,
     class_names: Sequence[str] | None = None,
     fallback_names: Sequence[str] = (),
@@ -263,18 +281,18 @@ def read_records(
     title: str | None = None,
     **facts: Any,
 ) -> RecordSet:
-    """Records of a Parquet file with the columns above. Raises ``RecordsError``.
+    """Records of a Parquet file with the columns above, or of its bytes. Raises ``RecordsError``.
 
     ``fallback_names`` are tried before the sorted labels where neither the caller nor the file names the classes.
     """
     try:
-        schema = pq.read_schema(path)
+        schema = pq.read_schema(_readable(file))
         wanted = [name for name in schema.names if with_embedding or name != "embedding"]
-        columns = pq.read_table(path, columns=wanted)
+        columns = pq.read_table(_readable(file), columns=wanted)
     except (OSError, pa.ArrowException) as exc:
         raise RecordsError(
-            f"Expected a Parquet file of records at {path}, it cannot be read ({exc}). Give a run folder or a file "
-            f"with the columns {', '.join(REQUIRED)}.",
+            f"Expected a Parquet file of records{f' at {file}' if isinstance(file, Path) else ''}, it cannot be read "
+            f"({exc}). Give a run folder or a file with the columns {', '.join(REQUIRED)}.",
             code="unreadable_records",
         ) from exc
     vectors = {name: _matrix(columns[name]) for name in VECTORS if name in columns.column_names}
@@ -283,7 +301,7 @@ def read_records(
     names = class_names or _names_in(schema) or _guess(table, even.get("logits"), fallback_names)
     return record_set(
         table,
-        title=title or path.name,
+        title=title or (file.name if isinstance(file, Path) else "records"),
         class_names=names,
         logits=even.get("logits"),
         embedding=even.get("embedding"),
@@ -296,6 +314,10 @@ def write_records(path: Path, table: pd.DataFrame, class_names: Sequence[str]) -
     columns = pa.Table.from_pandas(table, preserve_index=False)
     metadata = (columns.schema.metadata or {}) | {CLASS_NAMES_KEY: json.dumps(list(class_names)).encode()}
     pq.write_table(columns.replace_schema_metadata(metadata), path)
+
+
+def _readable(file: Path | bytes) -> Path | io.BytesIO:
+    return io.BytesIO(file) if isinstance(file, bytes) else file
 
 
 def _names_in(schema: pa.Schema) -> tuple[str, ...] | None:

@@ -33,6 +33,11 @@ def of_path(path: Path, *, class_names: Sequence[str] | None = None, with_embedd
     return read_records(path, class_names=class_names, fallback_names=_shipped_names(), with_embedding=with_embedding)
 
 
+def of_bytes(data: bytes, *, title: str, class_names: Sequence[str] | None = None) -> RecordSet:
+    """A Parquet file of records that somebody uploaded. Raises ``RecordsError``."""
+    return read_records(data, class_names=class_names, fallback_names=_shipped_names(), title=title)
+
+
 def of_run(folder: Path, *, with_embedding: bool = True) -> RecordSet:
     """The held-out clips of a training run or a cross-validation, each scaled by the temperature of the other folds."""
     run = RunFolder(folder)
@@ -47,7 +52,7 @@ def of_run(folder: Path, *, with_embedding: bool = True) -> RecordSet:
         run.oof,
         class_names=names,
         with_embedding=with_embedding,
-        title=folder.name,
+        title="shipped cross-validation" if folder == SHIPPED_RUN else folder.name,
         unknown_rule=manifest.unknown if manifest else None,
         conformal_quantile=manifest.conformal_quantile if manifest else None,
         fingerprint=manifest.fingerprint if manifest else "",

@@ -229,6 +229,16 @@ class Store:
             table = pd.DataFrame(result.all(), columns=list(result.keys()))
         return _as_records(table.iloc[::-1].reset_index(drop=True), with_embedding=with_embedding)
 
+    def version(self) -> tuple[int, int]:
+        """Greatest ids of predictions and corrections: it tells when a cached reading of the log is out of date."""
+        newest = sa.select(
+            sa.select(sa.func.max(_predictions.c.id)).scalar_subquery(),
+            sa.select(sa.func.max(_corrections.c.id)).scalar_subquery(),
+        )
+        with self._transaction() as connection:
+            prediction, correction = connection.execute(newest).one()
+        return int(prediction or 0), int(correction or 0)
+
     def keep_sound(self, clip_id: str, data: bytes) -> None:
         """Store the file itself; the same file twice is stored once."""
         with self._transaction() as connection:

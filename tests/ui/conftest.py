@@ -58,7 +58,13 @@ def open_app(artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """Start the app on an artifact, with no dataset unless one is named."""
 
     def start(**settings: object) -> AppTest:
-        environment = {"ARTIFACT": artifact, "DATA_DIR": tmp_path / "none"} | settings
+        environment: dict[str, object] = {
+            "ARTIFACT": artifact,
+            "DATA_DIR": tmp_path / "none",
+            "RUNS_DIR": tmp_path / "runs",
+            "DATABASE_URL": f"sqlite:///{tmp_path / 'log.sqlite3'}",
+        }
+        environment |= settings
         for name, value in environment.items():
             monkeypatch.setenv(f"EARSHOT_{name}", str(value))
         st.cache_resource.clear()
