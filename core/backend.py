@@ -7,9 +7,10 @@ from typing import Protocol
 
 from core.artifact import Manifest
 from core.classifier import Classifier
-from core.config import Frozen
+from core.config import Frozen, Settings
 from core.errors import AudioError
 from core.explain import Explanation, explain
+from core.jobs import Job, LocalTrainer, Progress, Trainer, TrainingRequest
 from core.records import Prediction
 
 
@@ -22,8 +23,8 @@ class Health(Frozen):
     message: str
 
 
-class Backend(Protocol):
-    """The one protocol of the product. Errors are ``EarshotError``s."""
+class Backend(Trainer, Protocol):
+    """The one protocol of the product: answers and, as a ``Trainer``, training. Errors are ``EarshotError``s."""
 
     @property
     def manifest(self) -> Manifest: ...
@@ -42,8 +43,9 @@ class LocalBackend:
 
     name = "local"
 
-    def __init__(self, classifier: Classifier) -> None:
+    def __init__(self, classifier: Classifier, trainer: Trainer | None = None) -> None:
         self.classifier = classifier
+        self._trainer = trainer
 
     @property
     def manifest(self) -> Manifest:
@@ -57,6 +59,26 @@ class LocalBackend:
 
     def health(self) -> Health:
         return Health(ready=True, backend=self.name, device="cpu", message="Answers on this machine's CPU.")
+
+    @property
+    def trainer(self) -> Trainer:
+        """Of this machine's runs folder, unless another was given."""
+        return self._trainer or LocalTrainer(Settings.load().runs_dir)
+
+    def start_training(self, request: TrainingRequest, *, asked_by: str = "") -> Job:
+        return self.trainer.start_training(request, asked_by=asked_by)
+
+    def jobs(self) -> list[Job]:
+        return self.trainer.jobs()
+
+    def follow(self, job_id: str) -> Progress:
+        return self.trainer.follow(job_id)
+
+    def cancel(self, job_id: str) -> Job:
+        return self.trainer.cancel(job_id)
+
+    def resume(self, job_id: str) -> Job:
+        return self.trainer.resume(job_id)
 
     def _classify(self, sound: bytes) -> Prediction | AudioError:
         try:

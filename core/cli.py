@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from pydantic import ValidationError
 
 from core.config import SHIPPED_ARTIFACT, SHIPPED_RUN, Settings, TrainConfig
 from core.errors import AudioError, EarshotError, LimitError, RunError
@@ -126,7 +125,7 @@ def train(
     """Train one model; its run folder holds records, metrics, TensorBoard events and an artifact."""
     from core.dataset import load_dataset
     from core.training.loop import train as run_training
-    from core.training.runs import RunConfig, RunFolder, new_run_id
+    from core.training.runs import RunConfig, RunFolder, new_run_id, train_config
 
     dataset = load_dataset(data)
     if resume is not None:
@@ -138,7 +137,7 @@ def train(
         config = RunConfig(
             run_id=run_id,
             fold=_fold(fold, dataset.folds),
-            train=_configured(changes or [], epochs=epochs, seed=seed),
+            train=train_config(changes or [], epochs=epochs, seed=seed),
             **_origin(dataset),
         )
     run_training(config, dataset, folder)
@@ -164,7 +163,7 @@ def crossval(
     """Train every fold and seed and one model on all folds. Killed anywhere, the same command goes on."""
     from core.dataset import load_dataset
     from core.training.crossval import CrossvalConfig, cross_validate
-    from core.training.runs import RunFolder
+    from core.training.runs import RunFolder, train_config
 
     dataset = load_dataset(data)
     folder = RunFolder((out or Settings.load().runs_dir) / run_id)
@@ -173,7 +172,7 @@ def crossval(
         folds=dataset.folds,
         seeds=tuple(range(seeds)),
         left_out=_left_out(leave_out or [], dataset.class_names),
-        train=_configured(changes or [], epochs=epochs),
+        train=train_config(changes or [], epochs=epochs),
         **_origin(dataset),
     )
     cross_validate(config, dataset, folder)
@@ -365,33 +364,3 @@ def _left_out(wanted: Sequence[str], class_names: Sequence[str]) -> tuple[tuple[
                 code="bad_setting",
             )
     return tuple(dict.fromkeys(trials))
-
-
-def _configured(changes: Sequence[str], **given: Any) -> TrainConfig:
-    """``TrainConfig`` with dotted ``name=value`` changes; values are JSON where they parse as JSON."""
-    values = TrainConfig().model_dump() | given
-    for change in changes:
-        name, sign, text = change.partition("=")
-        *path, last = name.split(".")
-        place: Any = values
-        for part in path:
-            place = place.get(part) if isinstance(place, dict) else None
-        if not sign or not isinstance(place, dict) or last not in place:
-            raise RunError(
-                f"Expected --set NAME=VALUE with the name of a training setting, got {change!r}.", code="bad_setting"
-            )
-        place[last] = _value(text)
-    try:
-        return TrainConfig.model_validate(values)
-    except ValidationError as exc:
-        first = exc.errors()[0]
-        raise RunError(
-            f"{'.'.join(map(str, first['loc']))}: {first['msg']}, got {first['input']!r}.", code="bad_setting"
-        ) from exc
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text

@@ -12,20 +12,21 @@ import fcntl
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from core.config import Frozen, TrainConfig
 from core.errors import RunError
 from core.recordset import write_records
 
 State = Literal["running", "finished", "failed"]
+JOB_FILE, JOB_LOG = "job.json", "job.log"  # of a run that somebody queued: there before the run begins
 
 
 class RunConfig(Frozen):
@@ -85,7 +86,7 @@ class RunFolder:
 
     def begin(self, config: Frozen) -> None:
         """Create the folder, or take up an interrupted run of exactly the same configuration."""
-        if self.path.exists() and any(self.path.iterdir()):
+        if self.path.exists() and any(entry.name not in (JOB_FILE, JOB_LOG) for entry in self.path.iterdir()):
             self._refuse_other(config)
         self.path.mkdir(parents=True, exist_ok=True)
         write_text(self.path / "config.json", config.model_dump_json(indent=2))
@@ -169,6 +170,36 @@ class RunFolder:
                 f"Expected a run folder with {name}, found none at {self.path}. Give the path of a training run.",
                 code="no_run",
             ) from exc
+
+
+def train_config(changes: Sequence[str], **given: Any) -> TrainConfig:
+    """``TrainConfig`` with dotted ``name=value`` changes; values are JSON where they parse as JSON."""
+    values = TrainConfig().model_dump() | given
+    for change in changes:
+        name, sign, text = change.partition("=")
+        *path, last = name.split(".")
+        place: Any = values
+        for part in path:
+            place = place.get(part) if isinstance(place, dict) else None
+        if not sign or not isinstance(place, dict) or last not in place:
+            raise RunError(
+                f"Expected --set NAME=VALUE with the name of a training setting, got {change!r}.", code="bad_setting"
+            )
+        place[last] = _value(text)
+    try:
+        return TrainConfig.model_validate(values)
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        raise RunError(
+            f"{'.'.join(map(str, first['loc']))}: {first['msg']}, got {first['input']!r}.", code="bad_setting"
+        ) from exc
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
 
 
 def new_run_id(name: str) -> str:
