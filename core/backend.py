@@ -24,7 +24,14 @@ class Health(Frozen):
 
 
 class Backend(Trainer, Protocol):
-    """The one protocol of the product: answers and, as a ``Trainer``, training. Errors are ``EarshotError``s."""
+    """The one protocol of the product: answers and, as a ``Trainer``, training. Errors are ``EarshotError``s.
+
+    ``name`` is short and stable: ``local``, ``modal``. Every prediction carries it. Where nothing answers, the error is
+    a ``BackendError`` that says why.
+    """
+
+    @property
+    def name(self) -> str: ...
 
     @property
     def manifest(self) -> Manifest: ...
@@ -41,7 +48,7 @@ class Backend(Trainer, Protocol):
 class LocalBackend:
     """This process, this machine's CPU."""
 
-    name = "local"
+    name: str = "local"
 
     def __init__(self, classifier: Classifier, trainer: Trainer | None = None) -> None:
         self.classifier = classifier

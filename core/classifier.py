@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,10 +17,13 @@ from core.artifact import Artifact, load_artifact
 from core.audio import Waveform, decode
 from core.config import Limits
 from core.descriptors import describe
-from core.inference import Inference, infer, softmax
+from core.errors import AudioError
+from core.inference import Inference, infer, infer_many, softmax
 from core.quality import assess
 from core.records import Prediction, WindowPrediction
 from core.unknown import Familiarity
+
+DECODE_THREADS = 8
 
 
 class Classifier:
@@ -42,7 +46,30 @@ class Classifier:
         """Classify one sound file given as bytes. Raises ``AudioError`` for what is not a usable sound."""
         started = time.perf_counter()
         wave = self.decode(data)
-        answer = infer(self.net, wave.samples, self.manifest.audio)
+        return self._prediction(data, wave, infer(self.net, wave.samples, self.manifest.audio), backend, started)
+
+    def predict_many(self, sounds: Sequence[bytes], *, backend: str = "local") -> list[Prediction | AudioError]:
+        """Classify several sounds as one batch of the network: for a GPU. Waveforms of all are held at once.
+
+        ``latency_ms`` of each is the time from the batch's start until its own answer.
+        """
+        started = time.perf_counter()
+        with ThreadPoolExecutor(DECODE_THREADS) as pool:  # the decoders release the GIL
+            decoded = list(pool.map(self._decoded, sounds))
+        waves = [wave for wave in decoded if isinstance(wave, Waveform)]
+        inferences = iter(infer_many(self.net, [wave.samples for wave in waves], self.manifest.audio))
+        return [
+            self._prediction(data, wave, next(inferences), backend, started) if isinstance(wave, Waveform) else wave
+            for data, wave in zip(sounds, decoded, strict=True)
+        ]
+
+    def _decoded(self, data: bytes) -> Waveform | AudioError:
+        try:
+            return self.decode(data)
+        except AudioError as exc:
+            return exc
+
+    def _prediction(self, data: bytes, wave: Waveform, answer: Inference, backend: str, started: float) -> Prediction:
         probabilities = softmax(answer.logits, self.manifest.temperature)
         descending = np.sort(probabilities)[::-1]
         order = np.argsort(-probabilities, kind="stable")

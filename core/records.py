@@ -56,6 +56,17 @@ class WindowPrediction(Frozen):
     unknown_score: float | None = None
 
 
+class Place(Frozen):
+    """Where an answer was made. ``latency_ms`` of the prediction is the work there, ``round_trip_ms`` all the waiting.
+
+    ``cold``: a container was started for it.
+    """
+
+    device: str  # "cpu", "NVIDIA A10"
+    cold: bool
+    round_trip_ms: float
+
+
 class Prediction(Frozen):
     """One answer for one sound.
 
@@ -87,3 +98,4 @@ class Prediction(Frozen):
     backend: str
     fingerprint: str
     created_at: datetime
+    place: Place | None = None  # None: the machine that asked

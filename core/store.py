@@ -26,7 +26,7 @@ from core import descriptors
 from core.artifact import Manifest
 from core.errors import StoreError
 from core.inference import softmax
-from core.records import Prediction, QualityWarning, SourceFacts, WindowPrediction
+from core.records import Place, Prediction, QualityWarning, SourceFacts, WindowPrediction
 
 SCHEMA_VERSION = 1
 BUSY_S = 30.0  # how long a writer waits for another one's transaction
@@ -64,6 +64,7 @@ _predictions = sa.Table(
     sa.Column("duration_s", sa.Double, nullable=False),
     sa.Column("latency_ms", sa.Double, nullable=False),
     sa.Column("backend", sa.String(32), nullable=False),
+    sa.Column("place", sa.JSON(none_as_null=True)),
     sa.Column("logits", sa.LargeBinary, nullable=False),
     sa.Column("embedding", sa.LargeBinary, nullable=False),
     sa.Column("windows", sa.JSON, nullable=False),
@@ -216,7 +217,7 @@ class Store:
         ``fold`` is 0, nobody held these clips out; ``source_group`` is the clip; ``label`` is a person's, or missing.
         ``last`` keeps the newest only.
         """
-        left_out = {"windows", "quality", "source"} | (set() if with_embedding else {"embedding"})
+        left_out = {"windows", "quality", "source", "place"} | (set() if with_embedding else {"embedding"})
         columns = [column for column in _predictions.c if column.name not in left_out]
         query = sa.select(*columns, _latest_label()).where(_predictions.c.fingerprint == fingerprint)
         if since is not None:
@@ -327,7 +328,7 @@ def _latest_label() -> sa.Label[str]:
 
 
 def _row(prediction: Prediction, name: str, origin: Origin) -> dict[str, Any]:
-    given = prediction.model_dump(mode="json", include={"windows", "quality", "source"})
+    given = prediction.model_dump(mode="json", include={"windows", "quality", "source", "place"})
     plain = {"fingerprint", "clip_id", "confidence", "entropy", "margin", "unknown", "unknown_score"}
     plain |= {"duration_s", "latency_ms", "backend", "created_at"}
     return (
@@ -363,6 +364,7 @@ def _prediction(row: sa.Row[Any]) -> Prediction:
         backend=row.backend,
         fingerprint=row.fingerprint,
         created_at=_utc(row.created_at),
+        place=None if row.place is None else Place.model_validate(row.place),
     )
 
 

@@ -20,7 +20,7 @@ LAYERS = [
     {"core.explain", "core.gold", "core.recordset"},
     {"core.training", "core.training.runs"},
     {"core.jobs"},
-    {"core.backend", "core.bench"},
+    {"core.backend", "core.bench", "core.wire"},
     {"core.diagnostics", "core.diagnostics.calibration", "core.diagnostics.unknown"},
     {"core.figures", "core.figures.audio", "core.figures.picture", "core.figures.training"},
     {

@@ -140,3 +140,16 @@ def test_each_window_of_a_long_sound_is_judged_by_itself(untrained: Artifact) ->
     tone[: 5 * RATE] = trained_on[0]
     windows = classifier.predict(wav(tone)).windows
     assert [window.unknown for window in windows[:1] + windows[2:]] == [False] + [True] * (len(windows) - 2)
+
+
+def test_a_batch_answers_as_each_sound_alone_and_a_bad_one_stops_no_other(classifier: Classifier) -> None:
+    sounds = [wav(noise(2)), b"nothing of the sort", wav(noise(3)), wav(noise(2)[::-1]), wav(noise(12))]
+    batch = classifier.predict_many(sounds, backend="elsewhere")
+    assert isinstance(batch[1], AudioError)
+    for sound, answer in zip(sounds, batch, strict=True):
+        if not isinstance(answer, AudioError):
+            alone = classifier.predict(sound)
+            assert (answer.clip_id, answer.label, answer.backend) == (alone.clip_id, alone.label, "elsewhere")
+            assert answer.probabilities == pytest.approx(alone.probabilities, abs=1e-5)
+            assert len(answer.windows) == len(alone.windows)
+    assert classifier.predict_many([]) == []

@@ -14,7 +14,7 @@ from core.audio import write_wav
 from core.classifier import Classifier
 from core.config import ROOT, Limits
 from core.errors import StoreError
-from core.records import Prediction
+from core.records import Place, Prediction
 from core.store import Store
 
 RATE = 32_000
@@ -58,6 +58,13 @@ def test_measures_without_meaning_stay_so(store: Store, classifier: Classifier) 
     assert undefined
     logged = store.get(store.log(silent, classifier.manifest, name="silence.wav", origin="cli")).prediction
     assert {name for name, value in logged.descriptors.items() if np.isnan(value)} == undefined
+
+
+def test_where_it_was_answered_is_kept(store: Store, classifier: Classifier, prediction: Prediction) -> None:
+    there = prediction.model_copy(update={"place": Place(device="NVIDIA A10", cold=True, round_trip_ms=2_500.0)})
+    numbers = store.log_all([("a", there), ("b", prediction)], classifier.manifest, origin="app")
+    assert store.get(numbers[0]).prediction.place == there.place
+    assert store.get(numbers[1]).prediction.place is None
 
 
 def test_records_are_what_diagnostics_read(store: Store, classifier: Classifier, prediction: Prediction) -> None:
@@ -139,7 +146,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from core.artifact import Manifest
-from core.records import Prediction
+from core.records import Place, Prediction
 from core.store import Store
 url, manifest, prediction = sys.argv[1:]
 store = Store.open(url)

@@ -1,0 +1,91 @@
+"""Answers on their way between machines: JSON text and bytes, never pickled classes of ours.
+
+Both sides may run different releases of Python or of Earshot: what is not understood is an error, never a wrong answer.
+Floating-point numbers arrive with the bits they left with.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from core.errors import AudioError, BackendError, EarshotError, LimitError
+from core.explain import Explanation, Stage
+from core.records import Prediction
+
+Packed = dict[str, Any]  # of str, bytes, numbers and None
+
+_ERRORS: dict[str, type[EarshotError]] = {kind.__name__: kind for kind in (EarshotError, AudioError, LimitError)}
+
+
+def pack_answer(answer: Prediction | AudioError) -> Packed:
+    """A prediction, or why there is none."""
+    return pack_error(answer) if isinstance(answer, AudioError) else {"prediction": answer.model_dump_json()}
+
+
+def unpack_answer(packed: Packed) -> Prediction | AudioError:
+    """Raises ``BackendError`` for what this release does not understand, and any error that is not of the audio."""
+    if "error" in packed:
+        error = unpack_error(packed)
+        if isinstance(error, AudioError):
+            return error
+        raise error
+    try:
+        return Prediction.model_validate_json(packed["prediction"])
+    except (KeyError, ValidationError) as exc:
+        raise _foreign("a prediction", exc) from exc
+
+
+def pack_error(error: EarshotError) -> Packed:
+    """Its kind, its code and its sentence."""
+    kind = next(cls.__name__ for cls in type(error).__mro__ if cls.__name__ in _ERRORS)
+    return {"error": kind, "code": error.code, "message": str(error)}
+
+
+def unpack_error(packed: Packed) -> EarshotError:
+    return _ERRORS.get(packed["error"], EarshotError)(packed["message"], code=packed["code"])
+
+
+def pack_explanation(why: Explanation) -> Packed:
+    """Facts as JSON, every array in one compressed npz: feature maps are mostly zeros."""
+    arrays: dict[str, NDArray[Any]] = {"log_mel": why.log_mel, "mel_hz": why.mel_hz}
+    for number, stage in enumerate(why.stages):
+        arrays |= {f"maps{number}": stage.maps, f"cam{number}": stage.cam}
+    facts = {
+        "label": why.label,
+        "probability": why.probability,
+        "start_s": why.start_s,
+        "end_s": why.end_s,
+        "hop_s": why.hop_s,
+        "stages": [stage.name for stage in why.stages],
+    }
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    return {"facts": json.dumps(facts), "arrays": buffer.getvalue()}
+
+
+def unpack_explanation(packed: Packed) -> Explanation:
+    """Raises the error that was packed instead of an explanation; ``BackendError`` for what is not understood."""
+    if "error" in packed:
+        raise unpack_error(packed)
+    try:
+        facts = json.loads(packed["facts"])
+        names = facts.pop("stages")
+        with np.load(io.BytesIO(packed["arrays"]), allow_pickle=False) as arrays:
+            stages = tuple(Stage(name, arrays[f"maps{n}"], arrays[f"cam{n}"]) for n, name in enumerate(names))
+            return Explanation(log_mel=arrays["log_mel"], mel_hz=arrays["mel_hz"], stages=stages, **facts)
+    except (KeyError, TypeError, ValueError, OSError) as exc:
+        raise _foreign("an explanation", exc) from exc
+
+
+def _foreign(what: str, exc: Exception) -> BackendError:
+    return BackendError(
+        f"Expected {what} from the other machine, got something this release of Earshot does not understand "
+        f"({type(exc).__name__}). Deploy the same release there.",
+        code="other_release",
+    )
