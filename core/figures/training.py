@@ -15,9 +15,7 @@ SLANTED = 12  # labels under the columns; more stand upright
 
 def confusion_picture(answers: Sequence[tuple[int, int]], class_names: Sequence[str]) -> NDArray[np.uint8]:
     """Counts of (true, predicted) class indices."""
-    counts = np.zeros((len(class_names), len(class_names)), dtype=int)
-    for true, predicted in answers:
-        counts[true, predicted] += 1
+    counts = confusion_counts(answers, len(class_names))
     side = max(SMALLEST_INCHES, LABELS_INCHES + CLASS_INCHES * len(class_names))
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axes = figure.subplots()
@@ -30,6 +28,14 @@ def confusion_picture(answers: Sequence[tuple[int, int]], class_names: Sequence[
         dark = counts[true, predicted] > counts.max() / 2
         axes.text(predicted, true, str(counts[true, predicted]), ha="center", va="center", color="w" if dark else "k")
     return _pixels(figure)
+
+
+def confusion_counts(answers: Sequence[tuple[int, int]], n_classes: int) -> NDArray[np.int32]:
+    """(K, K): row true, column predicted."""
+    counts = np.zeros((n_classes, n_classes), dtype=np.int32)
+    for true, predicted in answers:
+        counts[true, predicted] += 1
+    return counts
 
 
 def spectrogram_picture(features: NDArray[np.float32], title: str) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""What a run tells while it runs: TensorBoard curves and pictures, ``status.json``, one log line an epoch."""
+"""What a run tells while it runs: TensorBoard curves, counts and pictures, ``status.json``, one log line an epoch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch.utils.tensorboard import SummaryWriter
 
-from core.figures.training import confusion_picture, spectrogram_picture
+from core.figures.training import confusion_counts, confusion_picture, spectrogram_picture
+from core.training.curves import CONFUSION_TAG
 from core.training.runs import RunConfig, RunFolder
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ class Journal(Callback):
         self.latest["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
         for name, value in self.latest.items():
             self._board.add_scalar(name, value, epoch)
+        if validated and pl_module.validation_answers:
+            counts = confusion_counts(pl_module.validation_answers, len(self.config.class_names))
+            self._board.add_tensor(CONFUSION_TAG, torch.from_numpy(counts), epoch)
         if epoch % max(1, epochs // PICTURES_A_RUN) == 0 or epoch == epochs:
             self._draw(pl_module, epoch)
         self.folder.write_status("running", epoch, epochs, self.latest)

@@ -18,7 +18,7 @@ LAYERS = [
     {"core.artifact", "core.calibration", "core.unknown"},
     {"core.classifier", "core.store"},
     {"core.explain", "core.gold", "core.recordset"},
-    {"core.training", "core.training.runs"},
+    {"core.training", "core.training.runs", "core.training.curves"},
     {"core.jobs"},
     {"core.backend", "core.bench", "core.wire"},
     {"core.diagnostics", "core.diagnostics.calibration", "core.diagnostics.unknown"},
