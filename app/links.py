@@ -7,9 +7,9 @@ from pathlib import Path
 
 import streamlit as st
 
+from app import state
+from app.records_input import PARAMETER as RECORDS
 from core.config import ROOT
-
-RECORDS = "records"  # which records a diagnostics page shows; every link keeps it
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,16 @@ def inspector(
     predicted: str | None = None,
     clip: str | None = None,
     seed: int | None = None,
+    answer: int | None = None,
     records: str | None = None,
 ) -> Link:
     """The sample inspector: clips whose true and predicted classes are these, opened at ``clip``.
 
-    ``seed``: one of several networks that answered; ``records``: the source, as in ``?records=``; the one shown now
-    where ``None``.
+    ``seed``: one of several networks that answered; ``answer``: id in the prediction log, where one clip may stand
+    often; ``records``: the source, as in ``?records=``; the one shown now where ``None``.
     """
-    shown = records or st.query_params.get(RECORDS)
-    wanted = {RECORDS: shown, "true": true, "predicted": predicted, "clip": clip, "seed": seed}
+    shown = records or st.query_params.get(RECORDS) or state.RECORDS.get()
+    wanted = {RECORDS: shown, "true": true, "predicted": predicted, "clip": clip, "seed": seed, "answer": answer}
     return Link(
         ROOT / "pages" / "inspector.py", {name: str(value) for name, value in wanted.items() if value is not None}
     )

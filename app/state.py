@@ -13,6 +13,7 @@ import streamlit as st
 
 if TYPE_CHECKING:
     from app.services import RecordsFile
+    from core.errors import StoreError
 
 T = TypeVar("T")
 
@@ -53,6 +54,11 @@ EXPLAINED: Key[str | None] = Key("classify_explained", None)  # class explained;
 SHOW_CAM: Key[bool] = Key("classify_show_cam", True)
 STAGE: Key[str | None] = Key("classify_stage", None)  # None: the last stage
 CHANNELS: Key[tuple[int, ...]] = Key("classify_channels", ())  # empty: the strongest
+
+LOGGED: Key[dict[tuple[str, str, str], int]] = Key("logged", {})  # (database, sound, model) → id in the log
+CONFIRM: Key[bool] = Key("label_confirm", False)  # one for each logged answer
+CORRECTION: Key[str | None] = Key("label_correction", None)  # one for each logged answer
+CORRECTION_ERROR: Key[StoreError | None] = Key("label_error", None)  # of the last one, until it was told
 
 RECORDS: Key[str] = Key("records", "shipped")  # what every diagnostics page reads; the URL says it too
 RECORDS_PICKED: Key[str] = Key("records_picked", "shipped")  # the chooser on the page

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -48,29 +48,58 @@ def classify(
     top_k: Annotated[
         int | None, typer.Option("--top-k", min=1, help="Classes to list; all with --json, else 3.")
     ] = None,
+    log: Annotated[
+        bool, typer.Option("--log", help="Write the answers into the prediction log; folders are walked for sounds.")
+    ] = False,
     artifact: ArtifactOption = None,
 ) -> None:
     """Classify sound files. A bad file never stops the others; the exit status is 1 if any failed."""
     from core.classifier import Classifier
     from core.inference import leave_cores_free
+    from core.store import Store
 
     leave_cores_free()
     settings = Settings.load()
     classifier = Classifier.from_artifact(artifact or settings.artifact, limits=settings.limits)
+    store = Store.open(settings.database) if log else None
     failed = False
-    for file in files:
-        answer = _classify(classifier, file, top_k if as_json else top_k or 3)
+    for file in _walked(files) if log else files:
+        answer = _classify(classifier, file, top_k if as_json else top_k or 3, store, settings.keep_audio)
         failed |= "error" in answer
         print(json.dumps(answer, ensure_ascii=False) if as_json else _in_words(answer), flush=True)
     raise typer.Exit(int(failed))
 
 
-def _classify(classifier: Any, file: Path, top_k: int | None) -> dict[str, Any]:
+def _walked(files: Sequence[Path]) -> Iterator[Path]:
+    """Each file, and for a folder every sound file under it; what is no sound there is counted."""
+    from core.soundfiles import sound_files
+
+    for file in files:
+        if not file.is_dir():
+            yield file
+            continue
+        try:
+            sounds, others = sound_files(file)
+        except AudioError:
+            yield file  # it is told in its place, as a bad file
+            continue
+        if others:
+            print(f"{file}: {len(sounds):,} sound files; {len(others):,} other files passed over", file=sys.stderr)
+        yield from sounds
+
+
+def _classify(classifier: Any, file: Path, top_k: int | None, store: Any = None, keep: bool = False) -> dict[str, Any]:
     try:
-        prediction = classifier.predict(_read(file, classifier.limits.max_bytes))
+        data = _read(file, classifier.limits.max_bytes)
+        prediction = classifier.predict(data)
     except AudioError as exc:
         return {"file": str(file), "error": {"code": exc.code, "message": str(exc)}}
-    return {
+    logged = {}
+    if store is not None:
+        logged = {"id": store.log(prediction, classifier.manifest, name=file.name, origin="cli")}
+        if keep:
+            store.keep_sound(prediction.clip_id, data)
+    return logged | {
         "file": str(file),
         "label": prediction.label,
         "confidence": prediction.confidence,
@@ -85,6 +114,11 @@ def _classify(classifier: Any, file: Path, top_k: int | None) -> dict[str, Any]:
 
 
 def _read(file: Path, max_bytes: int) -> bytes:
+    if file.is_dir():
+        raise AudioError(
+            "Expected a sound file, got a folder, or one without sounds. Give files, or a folder of sounds with --log.",
+            code="unreadable_file",
+        )
     try:
         size = file.stat().st_size
         if size > max_bytes:

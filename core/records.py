@@ -25,6 +25,10 @@ def none_of_the(classes: int) -> str:
     return f"None of the {_NUMBERS[classes] if classes < len(_NUMBERS) else f'{classes:,}'} classes"
 
 
+# What a person says a sound is that is none of the model's classes, where they name nothing closer.
+NONE_OF_THE_CLASSES = "none_of_the_classes"
+
+
 class QualityWarning(Frozen):
     """Something about the recording that makes the answer less trustworthy. Never a repair, never a block."""
 

@@ -204,12 +204,15 @@ def record_set(
     temperature: float | None = None,
     embedding: NDArray[np.float32] | None = None,
     logits: NDArray[np.float32] | None = None,
+    keep_other_labels: bool = False,
     **facts: Any,
 ) -> RecordSet:
     """Check ``table`` and make records of it; rows that cannot be used are left out, counted and told in ``notes``.
 
     ``logits`` and ``embedding`` are columns of ``table`` unless given as arrays. ``temperature`` applies to every
     record; ``None`` fits one on the other folds for each fold (1 where there is a single fold or nothing to fit on).
+    Records labelled as none of the classes are left out, or with ``keep_other_labels`` kept without a true class, and
+    their label becomes the column ``other_label``.
     Raises ``RecordsError`` for missing columns or when nothing usable is left of a table that had rows.
     """
     missing = [c for c in REQUIRED if c not in table and not (c == "logits" and logits is not None)]
@@ -235,7 +238,17 @@ def record_set(
         )
     usable &= _note(np.isfinite(logits).all(axis=1) | ~usable, "with logits that are not finite", notes)
     label = _labels(table["label"])
-    usable &= _note(label.isna().to_numpy() | label.isin(names).to_numpy(), "with a label that is no class", notes)
+    known = label.isna().to_numpy() | label.isin(names).to_numpy()
+    other = label.where(~known)
+    if keep_other_labels:
+        label = label.where(known)
+        if others := int(other.notna().sum()):
+            notes.append(
+                f"{others:,} of {len(label):,} records labelled as none of the classes: unknown sounds, which no "
+                "accuracy counts"
+            )
+    else:
+        usable &= _note(known, "with a label that is no class", notes)
     if embedding is None and "embedding" in table:
         width = next((len(row) for row in table["embedding"] if _is_row(row)), 0)
         embedding, fits = _stacked(table["embedding"], width)
@@ -247,6 +260,8 @@ def record_set(
     )
     if "seed" not in plain:
         plain["seed"] = 0
+    if keep_other_labels:
+        plain["other_label"] = other.to_numpy()
     built = RecordSet(
         title=title,
         class_names=names,

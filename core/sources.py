@@ -81,6 +81,7 @@ def of_log(
         title="prediction log",
         class_names=manifest.class_names,
         temperature=manifest.temperature,
+        keep_other_labels=True,
         unknown_rule=manifest.unknown,
         conformal_quantile=manifest.conformal_quantile,
         fingerprint=manifest.fingerprint,

@@ -29,6 +29,7 @@ from core.inference import softmax
 from core.records import Place, Prediction, QualityWarning, SourceFacts, WindowPrediction
 
 SCHEMA_VERSION = 1
+LABEL_CHARACTERS = 100
 BUSY_S = 30.0  # how long a writer waits for another one's transaction
 DIALECTS = ("sqlite", "postgresql")
 Origin = Literal["app", "api", "cli"]
@@ -169,7 +170,16 @@ class Store:
         return LoggedPrediction(row.id, row.name, row.origin, row.label, _prediction(row))
 
     def correct(self, prediction_id: int, label: str) -> None:
-        """Store what a person says the sound is. Earlier corrections stay; the latest counts."""
+        """Store what a person says the sound is: a class, ``NONE_OF_THE_CLASSES`` or a name of their own.
+
+        Earlier corrections stay; the latest counts. Raises ``StoreError`` with code ``no_prediction`` or ``bad_label``.
+        """
+        label = " ".join(label.split())
+        if not 1 <= len(label) <= LABEL_CHARACTERS:
+            raise StoreError(
+                f"Expected a label of 1 to {LABEL_CHARACTERS} characters, got {len(label)}. Use a few words.",
+                code="bad_label",
+            )
         self.get(prediction_id)
         with self._transaction() as connection:
             connection.execute(

@@ -4,7 +4,7 @@ from functools import partial
 
 import streamlit as st
 
-from app import components, services, words
+from app import components, logbook, services, words
 from app.explained import clearest_window, heard
 from app.sound_input import sound_input
 
@@ -33,6 +33,9 @@ with components.errors_shown():
         components.quality_warnings(prediction)
         components.downloads(sound, prediction, picture)
         components.provenance(prediction)
+        log = st.container()
     with bars:
         components.confidence_bars(prediction)
     heard(backend, sound, prediction, wave)
+    with log:  # last: the answer does not wait for the database
+        logbook.logged_answer(sound, prediction, backend.manifest)

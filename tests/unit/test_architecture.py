@@ -11,7 +11,7 @@ LAYERS = [
     {"core.config", "core"},
     {"core.records"},
     {"core.containers"},
-    {"core.audio"},
+    {"core.audio", "core.soundfiles"},
     {"core.quality", "core.descriptors", "core.features", "core.synthetic", "core.robustness", "core.dataset"},
     {"core.model", "core.augment", "core.download", "core.synthetic_dataset"},
     {"core.inference"},

@@ -6,6 +6,7 @@ import pytest
 import soundfile
 
 from core.cli import main
+from core.store import Store
 from tests.synthetic_dataset import write_dataset
 
 
@@ -152,3 +153,42 @@ def test_a_training_option_out_of_range_is_named(
 
     assert main(["train", "--data", str(toy), "--out", str(tmp_path), *extra]) == 1
     assert re.search(message, capsys.readouterr().err)
+
+
+def test_with_log_answers_are_written_into_the_store_and_folders_are_walked(
+    sound: Path,
+    untrained_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    url = f"sqlite:///{tmp_path / 'log.sqlite3'}"
+    monkeypatch.setenv("EARSHOT_DATABASE_URL", url)
+    folder = tmp_path / "folder"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "inner" / "copy.flac").write_bytes(sound.read_bytes())
+    (folder / "letter.txt").write_text("not a sound")
+    (tmp_path / "empty").mkdir()
+    asked = ["classify", "--log", str(sound), str(folder), str(tmp_path / "empty"), "--json"]
+    assert main([*asked, "--artifact", str(untrained_folder)]) == 1
+    printed = capsys.readouterr()
+    answers = [json.loads(line) for line in printed.out.splitlines()]
+    assert [answer.get("id") for answer in answers] == [1, 2, None]
+    assert answers[2]["error"]["code"] == "unreadable_file"
+    assert "1 sound files; 1 other files passed over" in printed.err
+    logged = Store.open(url).get(2)
+    assert (logged.name, logged.origin, logged.prediction.label) == ("copy.flac", "cli", answers[1]["label"])
+    assert Store.open(url).sound(logged.prediction.clip_id) is None
+    monkeypatch.setenv("EARSHOT_KEEP_AUDIO", "1")
+    assert main(["classify", "--log", str(sound), "--artifact", str(untrained_folder)]) == 0
+    assert Store.open(url).sound(logged.prediction.clip_id) == sound.read_bytes()
+
+
+def test_a_log_that_cannot_be_opened_is_told_before_anything_is_answered(
+    sound: Path, untrained_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EARSHOT_DATABASE_URL", f"sqlite:///{sound}/log.sqlite3")
+    assert main(["classify", "--log", str(sound), "--artifact", str(untrained_folder)]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "error [database]" in printed.err
