@@ -10,7 +10,7 @@ DATA ?= data/esc10
 FOLD ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup app test check train gold format clean
+.PHONY: help setup app api test check train gold format clean
 
 help: ## List the targets
 	@echo "Usage: make TARGET"
@@ -21,6 +21,9 @@ setup: $(RUNTIME) ## Create .venv with everything Earshot needs to run
 
 app: $(RUNTIME) ## Open Earshot in the browser
 	$(BIN)/streamlit run app/main.py
+
+api: $(RUNTIME) ## Serve the API on http://127.0.0.1:8000: make api ARGS="--port 8001"
+	$(BIN)/python -m core serve $(ARGS)
 
 test: $(DEVELOPMENT) ## Run the test suite
 	$(BIN)/python -m pytest $(ARGS)

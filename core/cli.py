@@ -144,6 +144,33 @@ def _in_words(answer: dict[str, Any]) -> str:
 
 
 @app.command()
+def serve(
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; beyond loopback EARSHOT_API_KEY is needed.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = 8000,
+    artifact: ArtifactOption = None,
+) -> None:
+    """Answer over HTTP until it is ended; then finish what was accepted."""
+    from core.serving.access import check_host
+
+    settings = Settings.load()
+    check_host(host, settings.api_key.get_secret_value() if settings.api_key else None)
+
+    from core.api import create_api
+    from core.backend import LocalBackend
+    from core.classifier import Classifier
+    from core.inference import leave_cores_free
+    from core.serving.server import serve as run_server
+    from core.store import Store
+
+    leave_cores_free()
+    backend = LocalBackend(Classifier.from_artifact(artifact or settings.artifact, limits=settings.limits))
+    api = create_api(backend, store=Store.open(settings.database), settings=settings)
+    run_server(api, host=host, port=port, settings=settings)
+
+
+@app.command()
 def train(
     data: DataOption,
     fold: Annotated[str, typer.Option(help="Held-out fold, or 'all' to train on every clip.")] = "1",

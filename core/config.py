@@ -139,6 +139,10 @@ class Settings(BaseSettings):
         description="log of predictions; a relative SQLite path lies under the repository; or postgresql+psycopg://…",
     )
     api_key: SecretStr | None = Field(None, description="key that API callers must send; needed beyond loopback")
+    api_workers: int = Field(2, ge=1, le=64, description="threads of the API that classify and explain")
+    api_queue: int = Field(32, ge=1, le=10_000, description="requests that may wait for them; over it 503")
+    api_timeout_s: float = Field(30.0, gt=0, description="longest an answer of the API may take, in seconds")
+    api_read_timeout_s: float = Field(10.0, gt=0, description="longest a caller may take to begin sending, in seconds")
     admin_token: SecretStr | None = Field(
         None, description="what the admin signs in with; made and printed once otherwise"
     )

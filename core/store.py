@@ -134,6 +134,11 @@ class Store:
     def close(self) -> None:
         self._engine.dispose()
 
+    def check(self) -> None:
+        """Raise ``StoreError`` where the database does not answer."""
+        with self._transaction() as connection:
+            self._check_version(connection)
+
     def log(self, prediction: Prediction, manifest: Manifest, *, name: str, origin: Origin) -> int:
         """Write one answer; return its id once it is on disk."""
         return self.log_all([(name, prediction)], manifest, origin=origin)[0]

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from numpy.typing import NDArray
 
 from core import __version__
 from core.audio import Waveform
@@ -20,6 +21,7 @@ from core.records import Prediction, none_of_the
 SIZE_INCHES, DPI = (10.67, 8.0), 150  # 1600 × 1200 pixels
 PALETTE = ("#4477aa", "#222222")  # bars and lines, text
 SEQUENTIAL = "magma"
+MOST_MAPS = 8  # of a stage: more would be too small to see
 
 
 def result_picture(
@@ -44,6 +46,30 @@ def result_picture(
     figure.text(0.015, 0.945, _title(prediction), fontsize=20, weight="bold", color=text)
     figure.text(0.015, 0.918, _subtitle(prediction), fontsize=9, color="#555555")
     figure.text(0.015, 0.015, _footer(prediction), fontsize=7.5, color="#555555")
+    return _png(figure)
+
+
+def explanation_picture(explanation: Explanation, *, maps: int = 4) -> bytes:
+    """PNG: mel with Grad-CAM, then a row a stage: Grad-CAM, the mean map and the ``maps`` strongest feature maps."""
+    stages, maps = explanation.stages, min(maps, MOST_MAPS)
+    columns, rows = 2 + maps, len(stages)
+    layout = ConstrainedLayoutEngine(rect=(0.01, 0.01, 0.98, 0.98), h_pad=0.04, w_pad=0.04)
+    size_inches = (max(8.0, 1.8 * columns), 3.2 + 1.5 * rows)
+    figure = Figure(figsize=size_inches, dpi=100, layout=layout, facecolor="white")
+    top, bottom = figure.subfigures(2, 1, height_ratios=[3.2, 1.5 * rows])  # type: ignore[misc]
+    _draw_mel(top.subplots(), explanation, explanation.hop_s * explanation.log_mel.shape[1])
+    for row, stage in zip(bottom.subplots(rows, columns, squeeze=False), stages, strict=True):
+        _draw_values(row[0], stage.cam, f"{_stage_name(stage)}: Grad-CAM", explanation)
+        _draw_stage(row[1], stage, explanation)
+        strongest = stage.strongest(maps)
+        for axes, channel in zip(row[2:], strongest, strict=False):
+            _draw_values(axes, stage.maps[channel], f"{_stage_name(stage)}: map {channel}", explanation)
+        for axes in row[2 + len(strongest) :]:
+            axes.set_axis_off()
+    return _png(figure)
+
+
+def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer)
     return buffer.getvalue()
@@ -102,13 +128,21 @@ def _draw_mel(axes: Axes, explanation: Explanation, duration_s: float) -> None:
 
 
 def _draw_stage(axes: Axes, stage: Stage, explanation: Explanation) -> None:
-    rows = stage.maps.shape[1]
-    extent = (explanation.start_s, explanation.end_s, -0.5, rows - 0.5)
-    axes.imshow(stage.mean_map, origin="lower", aspect="auto", cmap=SEQUENTIAL, extent=extent)
-    axes.set_title(f"{stage.name.replace('stage', 'stage ')}: mean of {len(stage.maps)}", fontsize=8)
+    _draw_values(axes, stage.mean_map, f"{_stage_name(stage)}: mean of {len(stage.maps)}", explanation)
+
+
+def _draw_values(axes: Axes, values: NDArray[np.float32], title: str, explanation: Explanation) -> None:
+    """``values`` (F', T') over the window that was explained."""
+    extent = (explanation.start_s, explanation.end_s, -0.5, len(values) - 0.5)
+    axes.imshow(values, origin="lower", aspect="auto", cmap=SEQUENTIAL, extent=extent)
+    axes.set_title(title, fontsize=8)
     axes.set_yticks([])
     axes.tick_params(labelsize=7)
     axes.set_xlabel("Time (s)", fontsize=7)
+
+
+def _stage_name(stage: Stage) -> str:
+    return stage.name.replace("stage", "stage ")
 
 
 def _title(prediction: Prediction) -> str:

@@ -32,6 +32,11 @@ LAYERS = [
     },
     {"core.training.journal", "core.training.loop", "core.sources"},
     {"core.training.crossval"},
+    {"core.serving", "core.serving.messages"},
+    {"core.serving.access", "core.serving.body", "core.serving.workers", "core.serving.openapi"},
+    {"core.serving.metrics"},
+    {"core.serving.door"},
+    {"core.serving.server", "core.api"},
     {"core.cli", "core.__main__"},
 ]
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}

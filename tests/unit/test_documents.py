@@ -55,7 +55,9 @@ def test_every_top_level_entry_and_every_module_is_in_the_tree() -> None:
         folder, _, name = path.rpartition("/")
         if folder in {"app", "pages", "core"} and name.endswith(".py") and name != "__init__.py":
             assert path in listed, path
-        if folder in {"core/training", "core/diagnostics", "core/figures"} and not name.startswith("__"):
+        if folder in {"core/training", "core/diagnostics", "core/figures", "core/serving"} and not name.startswith(
+            "__"
+        ):
             assert name in listed[folder + "/"], path
 
 
