@@ -42,6 +42,7 @@ REQUIRED = ("clip_id", "fold", "source_group", "label", "logits")
 VECTORS = ("logits", "embedding")
 CLASS_NAMES_KEY = b"class_names"
 UNLABELLED = -1
+MOST_TO_FIT = 20_000  # records that a temperature is fitted on: its standard error is then under 1 %
 # What diagnostics add to a record; ``frame`` has these columns, then descriptors and whatever else came with it.
 FRAME_COLUMNS = (
     "clip_id",
@@ -85,8 +86,8 @@ class RecordSet:
         return len(self.table)
 
     def take(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> RecordSet:
-        """The records at ``chosen`` (a mask or positions), in that order."""
-        return replace(
+        """The records at ``chosen`` (a mask or positions), in that order; what was computed of them is kept."""
+        taken = replace(
             self,
             table=self.table.loc[chosen].reset_index(drop=True)
             if chosen.dtype == bool
@@ -95,6 +96,10 @@ class RecordSet:
             embedding=None if self.embedding is None else self.embedding[chosen],
             temperatures=self.temperatures[chosen],
         )
+        for name in ("raw_probabilities", "probabilities", "targets"):
+            if name in self.__dict__:
+                taken.__dict__[name] = self.__dict__[name][chosen]
+        return taken
 
     def labelled(self) -> RecordSet:
         """Only the records whose true class is known."""
@@ -139,6 +144,8 @@ class RecordSet:
     @cached_property
     def probabilities(self) -> Floats:
         """(N, K), after temperature."""
+        if (self.temperatures == 1).all():
+            return self.raw_probabilities
         return softmax(np.asarray(self.logits / self.temperatures[:, None]))
 
     @cached_property
@@ -253,13 +260,19 @@ def record_set(
         width = next((len(row) for row in table["embedding"] if _is_row(row)), 0)
         embedding, fits = _stacked(table["embedding"], width)
         usable &= _note(fits, "with an embedding of another length", notes)
+    whole = {}
+    for column in ("fold", "seed"):
+        given = table[column] if column in table else pd.Series(0, index=table.index)
+        whole[column], fits = _whole(given)
+        usable &= _note(fits, f"with a {column} that is no whole number", notes)
     if len(table) and not usable.any():
         raise RecordsError(f"None of the {len(table):,} records can be used: {'; '.join(notes)}.", code="no_records")
     plain = table.drop(columns=[c for c in VECTORS if c in table]).assign(
-        label=label, clip_id=table["clip_id"].astype("str"), source_group=table["source_group"].astype("str")
+        label=label,
+        clip_id=table["clip_id"].astype("str"),
+        source_group=table["source_group"].astype("str"),
+        **whole,
     )
-    if "seed" not in plain:
-        plain["seed"] = 0
     if keep_other_labels:
         plain["other_label"] = other.to_numpy()
     built = RecordSet(
@@ -283,6 +296,8 @@ def with_nested_temperatures(records: RecordSet) -> RecordSet:
     known = records.labelled()
     if len(np.unique(known.table["fold"])) < 2:
         return records
+    if len(known) > MOST_TO_FIT:
+        known = known.take(np.random.default_rng(0).choice(len(known), MOST_TO_FIT, replace=False))
     by_fold = nested_temperatures(known.logits, known.targets, known.table["fold"].to_numpy())
     return replace(records, temperatures=np.array([by_fold.get(int(fold), 1.0) for fold in folds]))
 
@@ -302,6 +317,8 @@ def read_records(
     """
     try:
         schema = pq.read_schema(_readable(file))
+        if len(set(schema.names)) != len(schema.names):
+            raise RecordsError("Expected columns with different names, got some twice.", code="missing_columns")
         wanted = [name for name in schema.names if with_embedding or name != "embedding"]
         columns = pq.read_table(_readable(file), columns=wanted)
     except (OSError, pa.ArrowException) as exc:
@@ -337,7 +354,19 @@ def _readable(file: Path | bytes) -> Path | io.BytesIO:
 
 def _names_in(schema: pa.Schema) -> tuple[str, ...] | None:
     stored = (schema.metadata or {}).get(CLASS_NAMES_KEY)
-    return tuple(json.loads(stored)) if stored else None
+    if not stored:
+        return None
+    try:
+        names = json.loads(stored)
+    except ValueError:
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise RecordsError(
+            f"Expected a JSON list of names in the file's metadata under class_names, got {stored[:80]!r}. "
+            "Correct it or give --classes.",
+            code="bad_classes",
+        )
+    return tuple(names)
 
 
 def _guess(table: pd.DataFrame, logits: NDArray[np.float32] | None, fallback_names: Sequence[str]) -> tuple[str, ...]:
@@ -345,7 +374,8 @@ def _guess(table: pd.DataFrame, logits: NDArray[np.float32] | None, fallback_nam
     if logits is not None:
         width = logits.shape[1]
     elif "logits" in table and len(table):
-        width = int(pd.Series([len(row) for row in table["logits"] if _is_row(row)]).mode().iloc[0])
+        lengths = np.bincount([len(row) if _is_row(row) else 0 for row in table["logits"]], minlength=2)[1:]
+        width = int(lengths.argmax()) + 1 if lengths.any() else len(labels)  # the commonest
     else:
         width = len(labels)
     if len(fallback_names) == width and set(labels) <= set(fallback_names):
@@ -368,13 +398,18 @@ def _matrix(column: pa.ChunkedArray) -> NDArray[np.float32] | None:
         pa.types.is_list(array.type) or pa.types.is_large_list(array.type) or pa.types.is_fixed_size_list(array.type)
     ):
         return None
-    if array.null_count or len(array) == 0:
+    if array.null_count or len(array) == 0 or not _is_number(array.type.value_type):
         return None
     lengths = np.asarray(array.value_lengths())
     flat = array.flatten()
     if lengths.min() != lengths.max() or flat.null_count:
         return None
-    return np.asarray(flat.to_numpy(zero_copy_only=False), dtype=np.float32).reshape(len(array), int(lengths[0]))
+    with np.errstate(over="ignore"):
+        return flat.to_numpy(zero_copy_only=False).astype(np.float32).reshape(len(array), int(lengths[0]))
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
 
 
 def _stacked(column: pd.Series[Any], width: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -382,12 +417,20 @@ def _stacked(column: pd.Series[Any], width: int) -> tuple[NDArray[np.float32], N
     fits = np.array([_is_row(row) and len(row) == width for row in column], dtype=bool)
     stacked = np.full((len(column), width), np.nan, dtype=np.float32)
     if fits.any():
-        stacked[fits] = np.stack([np.asarray(row, dtype=np.float32) for row in column[fits]])
+        with np.errstate(over="ignore"):  # a number too large for float32 is infinite, and told as that
+            stacked[fits] = np.array(column[fits].to_list(), dtype=np.float64)
     return stacked, fits
 
 
 def _is_row(value: Any) -> bool:
-    return isinstance(value, (list, tuple, np.ndarray))
+    return isinstance(value, (list, tuple, np.ndarray)) and np.asarray(value).dtype.kind in "fiu"
+
+
+def _whole(column: pd.Series[Any]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Whole numbers, 0 where missing, and which rows were either."""
+    numbers = np.asarray(pd.to_numeric(column, errors="coerce"), dtype=np.float64)
+    fits = column.isna().to_numpy() | (np.isfinite(numbers) & (numbers == np.floor(numbers)) & (np.abs(numbers) < 1e9))
+    return np.where(fits & np.isfinite(numbers), numbers, 0).astype(np.int64), fits
 
 
 def _labels(column: pd.Series[Any]) -> pd.Series[Any]:

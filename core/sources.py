@@ -22,7 +22,10 @@ from core.unknown import UnknownRule
 
 
 def of_path(path: Path, *, class_names: Sequence[str] | None = None, with_embedding: bool = True) -> RecordSet:
-    """A run folder or a Parquet file of records. Raises ``RecordsError`` or ``RunError``."""
+    """A run folder or a Parquet file of records. Raises ``RecordsError`` or ``RunError``.
+
+    A file's answers are judged as they stand, at temperature 1: nobody knows what their model is served with.
+    """
     if path.is_dir():
         return of_run(path, with_embedding=with_embedding)
     if not path.exists():
@@ -30,12 +33,18 @@ def of_path(path: Path, *, class_names: Sequence[str] | None = None, with_embedd
             f"Expected a run folder or a Parquet file of records, found nothing at {path}. Check the path.",
             code="no_records",
         )
-    return read_records(path, class_names=class_names, fallback_names=_shipped_names(), with_embedding=with_embedding)
+    return read_records(
+        path,
+        class_names=class_names,
+        fallback_names=_shipped_names(),
+        with_embedding=with_embedding,
+        temperature=1.0,
+    )
 
 
 def of_bytes(data: bytes, *, title: str, class_names: Sequence[str] | None = None) -> RecordSet:
     """A Parquet file of records that somebody uploaded. Raises ``RecordsError``."""
-    return read_records(data, class_names=class_names, fallback_names=_shipped_names(), title=title)
+    return read_records(data, class_names=class_names, fallback_names=_shipped_names(), title=title, temperature=1.0)
 
 
 def of_run(folder: Path, *, with_embedding: bool = True) -> RecordSet:

@@ -96,13 +96,16 @@ class RunFolder:
 
     def class_names(self) -> tuple[str, ...]:
         """In the order of the logits, of a single run and of a cross-validation alike."""
-        return tuple(json.loads(self._read("config.json"))["class_names"])
+        names = self._json("config.json").get("class_names")
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise _damaged(self.path / "config.json", "it names no classes")
+        return tuple(names)
 
     def status(self) -> RunStatus:
         return RunStatus.model_validate_json(self._read("status.json"))
 
     def metrics(self) -> dict[str, Any]:
-        return dict(json.loads(self._read("metrics.json")))
+        return self._json("metrics.json")
 
     def finished(self) -> bool:
         return (self.path / "status.json").exists() and self.status().state == "finished"
@@ -162,6 +165,15 @@ class RunFolder:
                 code="other_run",
             )
 
+    def _json(self, name: str) -> dict[str, Any]:
+        try:
+            content = json.loads(self._read(name))
+        except ValueError as exc:
+            raise _damaged(self.path / name, str(exc)) from exc
+        if not isinstance(content, dict):
+            raise _damaged(self.path / name, "it is no object")
+        return content
+
     def _read(self, name: str) -> str:
         try:
             return (self.path / name).read_text(encoding="utf-8")
@@ -200,6 +212,12 @@ def _value(text: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError:
         return text
+
+
+def _damaged(file: Path, why: str) -> RunError:
+    return RunError(
+        f"Expected {file} as a training run writes it, but {why}. Restore it or give another run.", code="damaged_run"
+    )
 
 
 def new_run_id(name: str) -> str:
