@@ -1,0 +1,410 @@
+"""Has the world moved? Current records against a reference: what changed, by how much, beyond what chance gives.
+
+The verdict knows its n: under 50 records on either side it is ``not_enough_data``; from 50 to 199 it is marked
+``indicative``; from 200 on it is ``drift`` or ``no_drift``. Tests that can raise an alarm, and how often each may
+without drift: all descriptors together 5 % (Kolmogorov–Smirnov, Holm; in truth 2 to 3 %, since descriptors hang
+together and the effect must be large too), confidence, class mix, embedding, unknown rate and silence 0.5 % each.
+``tests/simulate_drift.py`` measures the whole: false alarms and power.
+
+The reference is held-out clips: what a model was fitted on looks unlike anything new. Held-out clips of different
+folds were answered by different networks, and the prediction log by yet another one. Embeddings of different networks
+have nothing in common, so they are compared only where the same networks answered both sides.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import fisher_exact, ks_2samp
+
+from core.descriptors import NAMES
+from core.diagnostics.causes import UNITS, causes_in_words
+from core.diagnostics.drift_report import (
+    CERTAIN,
+    ENOUGH,
+    AccuracyEstimate,
+    ClassDrift,
+    ClassShare,
+    DriftReport,
+    EmbeddingDrift,
+    FeatureDrift,
+    RateDrift,
+    Verdict,
+)
+from core.diagnostics.two_sample import PERMUTATIONS, Effects, ShiftNull, class_mix, holm, mmd_test
+from core.recordset import RecordSet
+
+Floats = NDArray[np.float64]
+ALPHA = 0.05  # of the descriptors together
+OTHER_SHARE = 0.1  # of ALPHA, for each of the other tests
+LARGE_EFFECT = 0.2  # standard deviations; a smaller shift is real perhaps, and harmless
+LARGE_RATE = 0.05  # change of a share of records
+SAME_NETWORK = 0.2  # variance of embeddings within a class that folds explain: one network .0 to .1, several .4
+KERNEL_PERMUTATIONS = 400  # so that p can fall under half a percent
+FOLDS = 1_000_000  # more than anyone has
+FEW = 2  # values on a side, at least, for a test
+CBPE = (
+    "Holds where the sounds changed but not what they are called, and where confidence is still calibrated. "
+    "A model that is sure of the wrong answer is taken at its word."
+)
+
+
+def compare(
+    reference: RecordSet,
+    current: RecordSet,
+    *,
+    rng: np.random.Generator,
+    permutations: int = PERMUTATIONS,
+    alpha: float = ALPHA,
+    with_embedding: bool = True,
+) -> DriftReport:
+    """Test ``current`` against ``reference``, either of any size. Several seeds' answers to a clip count once."""
+    reference, current = one_row_a_clip(reference), one_row_a_clip(current)
+    notes = [*_prefixed("reference", reference.notes), *_prefixed("current", current.notes)]
+    features, not_compared = _descriptors(reference, current, rng=rng, permutations=permutations, alpha=alpha)
+    other = alpha * OTHER_SHARE
+    why_not, heard = _comparable_answers(reference, current)
+    answered = current if heard is None else current.take(~heard)
+    pair = _on_one_scale(reference, answered)
+    confidence = None if why_not else _confidence(*pair, rng=rng, permutations=permutations, alpha=other)
+    classes = _classes(reference, current, why_not, rng=rng, alpha=other)
+    unknown = _unknown(reference, answered, why_not, alpha=other)
+    silent = _silent(reference, current, alpha=other)
+    embedding = (
+        _embedding(reference, current, rng=rng, permutations=max(permutations, KERNEL_PERMUTATIONS), alpha=other)
+        if with_embedding
+        else no_embedding("not asked for")
+    )
+    flags = [feature.flag for feature in features]
+    flags += [confidence is not None and confidence.flag, classes.flag, unknown.flag, silent.flag, embedding.flag]
+    verdict = _verdict(len(reference), len(current), any(flags))
+    causes = causes_in_words(features, confidence, classes, embedding, unknown, silent)
+    return DriftReport(
+        n_reference=len(reference),
+        n_current=len(current),
+        verdict=verdict,
+        indicative=verdict != "not_enough_data" and min(len(reference), len(current)) < CERTAIN,
+        causes=causes if verdict == "drift" else (),
+        features=tuple(features),
+        confidence=confidence,
+        classes=classes,
+        embedding=embedding,
+        unknown=unknown,
+        silent=silent,
+        accuracy_estimate=None if why_not else _accuracy(*pair),
+        permutations=permutations,
+        alpha=alpha,
+        notes=(*notes, *not_compared, *_said_of_answers(why_not, heard), *_repeats(current)),
+    )
+
+
+def one_row_a_clip(records: RecordSet) -> RecordSet:
+    """The first seed's answer to each clip: several networks that heard one sound are one piece of evidence."""
+    seeds = records.table["seed"].to_numpy()
+    if len(np.unique(seeds)) < 2:
+        return records
+    order = np.argsort(seeds, kind="stable")
+    first = order[~records.table["clip_id"].iloc[order].duplicated().to_numpy()]
+    return records.take(np.sort(first))
+
+
+def _prefixed(side: str, notes: Sequence[str]) -> Iterator[str]:
+    return (f"{side}: {note}" for note in notes)
+
+
+def _repeats(current: RecordSet) -> Iterator[str]:
+    repeated = int(current.table["clip_id"].duplicated().sum())
+    if repeated:
+        yield (
+            f"{repeated:,} of {len(current):,} current records are of a sound that is there already. Repeated sounds "
+            "are no independent evidence: the verdict is less sure than its n says."
+        )
+
+
+def _verdict(n_reference: int, n_current: int, flagged: bool) -> Verdict:
+    if min(n_reference, n_current) < ENOUGH:
+        return "not_enough_data"
+    return "drift" if flagged else "no_drift"
+
+
+def _descriptors(
+    reference: RecordSet, current: RecordSet, *, rng: np.random.Generator, permutations: int, alpha: float
+) -> tuple[list[FeatureDrift], list[str]]:
+    """Every descriptor that both sides have; and which have none, in words."""
+    null = ShiftNull(rng=rng, permutations=permutations)
+    compared, absent = [], []
+    for name in NAMES:
+        a, b = finite_values(reference, name), finite_values(current, name)
+        if len(a) >= FEW and len(b) >= FEW:
+            compared.append(_compare_feature(name, a, b, null))
+        else:
+            absent.append(name)
+    adjusted = holm(np.array([feature.p for feature in compared]))
+    features = [
+        replace(feature, p_adjusted=float(p), flag=bool(p < alpha and _is_large(feature)))
+        for feature, p in zip(compared, adjusted, strict=True)
+    ]
+    notes = [f"not compared, too few values on one side: {', '.join(absent)}"] if absent else []
+    return features, notes
+
+
+def finite_values(records: RecordSet, name: str) -> Floats:
+    """The finite values of a column; none where there is no such column."""
+    if name == "confidence":
+        return records.confidence
+    if name not in records.table:
+        return np.zeros(0)
+    values = pd.to_numeric(records.table[name], errors="coerce").to_numpy(dtype=np.float64)
+    return np.asarray(values[np.isfinite(values)])
+
+
+def _compare_feature(name: str, reference: Floats, current: Floats, null: ShiftNull) -> FeatureDrift:
+    test = ks_2samp(reference, current)
+    found: Effects = null.effects(reference, current)
+    middle = float(np.median(reference)), float(np.median(current))
+    return FeatureDrift(
+        name=name,
+        unit=UNITS[name],
+        n_reference=len(reference),
+        n_current=len(current),
+        statistic=float(test.statistic),
+        p=float(test.pvalue),
+        p_adjusted=float(test.pvalue),
+        effect=found.shift,
+        null_95=found.shift_null_95,
+        psi=found.psi,
+        psi_null_95=found.psi_null_95,
+        median_reference=middle[0],
+        median_current=middle[1],
+        median_shift=middle[1] - middle[0],
+        flag=False,
+    )
+
+
+def _is_large(feature: FeatureDrift) -> bool:
+    return feature.effect > max(LARGE_EFFECT, feature.null_95)
+
+
+def _comparable_answers(reference: RecordSet, current: RecordSet) -> tuple[str, NDArray[np.bool_] | None]:
+    """Why the answers cannot be compared, else nothing; and which current records are clips the model was fitted on."""
+    if set(reference.class_names) != set(current.class_names):
+        return "the two sides know different classes", None
+    if reference.fingerprint and current.fingerprint and reference.fingerprint != current.fingerprint:
+        return "the two sides were answered by different models", None
+    if not (reference.fingerprint and current.fingerprint):
+        return "", None
+    held_out = set(reference.table["clip_id"][reference.table["fold"] > 0])
+    names = current.table["name"] if "name" in current.table else current.table["clip_id"]
+    heard = (names.isin(held_out) | current.table["clip_id"].isin(held_out)) & (current.table["fold"] == 0)
+    return "", heard.to_numpy(dtype=bool) if heard.any() else None
+
+
+def _said_of_answers(why_not: str, heard: NDArray[np.bool_] | None) -> Iterator[str]:
+    if why_not:
+        yield f"answers, confidence and unknown rate are not compared: {why_not}"
+    if heard is not None:
+        yield (
+            f"{int(heard.sum()):,} of {len(heard):,} current records are clips that the model was trained on. It is "
+            "surer of them than of new sounds, so they are left out of confidence, unknown rate and estimated accuracy."
+        )
+
+
+def _on_one_scale(reference: RecordSet, current: RecordSet) -> tuple[RecordSet, RecordSet]:
+    """Both with the reference's temperature: records without labels bring none of their own."""
+    temperature = float(np.median(reference.temperatures)) if len(reference) else 1.0
+    return tuple(  # type: ignore[return-value]
+        replace(records, temperatures=np.full(len(records), temperature)) for records in (reference, current)
+    )
+
+
+def _confidence(
+    reference: RecordSet, current: RecordSet, *, rng: np.random.Generator, permutations: int, alpha: float
+) -> FeatureDrift | None:
+    if min(len(reference), len(current)) < FEW:
+        return None
+    null = ShiftNull(rng=rng, permutations=permutations)
+    found = _compare_feature("confidence", reference.confidence, current.confidence, null)
+    return replace(found, flag=bool(found.p < alpha and _is_large(found)))
+
+
+def _classes(
+    reference: RecordSet, current: RecordSet, why_not: str, *, rng: np.random.Generator, alpha: float
+) -> ClassDrift:
+    counts = [_predicted_counts(records, reference.class_names) for records in (reference, current)]
+    shares = tuple(
+        ClassShare(name, float(a), float(b))
+        for name, a, b in zip(reference.class_names, *(count / max(count.sum(), 1) for count in counts), strict=True)
+    )
+    if why_not or not all(count.sum() for count in counts):
+        reason = why_not or "one side has no records"
+        return ClassDrift("", math.nan, math.nan, math.nan, math.nan, False, shares, reason)
+    test = class_mix(*counts, rng=rng)
+    flag = test.p < alpha and test.distance > max(LARGE_RATE, test.distance_null_95)
+    return ClassDrift(test.method, test.statistic, test.p, test.distance, test.distance_null_95, bool(flag), shares)
+
+
+def _predicted_counts(records: RecordSet, names: Sequence[str]) -> NDArray[np.int64]:
+    counts = pd.Series(np.asarray(records.class_names, dtype=object)[records.predicted]).value_counts()
+    return np.array([int(counts.get(name, 0)) for name in names], dtype=np.int64)
+
+
+def _rate(reference: NDArray[Any], current: NDArray[Any], *, alpha: float) -> RateDrift:
+    """Two arrays of flags, neither empty."""
+    hits = int(reference.sum()), int(current.sum())
+    p = float(fisher_exact([[hits[0], len(reference) - hits[0]], [hits[1], len(current) - hits[1]]]).pvalue)
+    rates = hits[0] / len(reference), hits[1] / len(current)
+    return RateDrift(*rates, p, bool(p < alpha and abs(rates[1] - rates[0]) > LARGE_RATE))
+
+
+def _unknown(reference: RecordSet, current: RecordSet, why_not: str, *, alpha: float) -> RateDrift:
+    flags = [_flags(records) for records in (reference, current)]
+    rates = [float(flag.mean()) if len(flag) else math.nan for flag in flags]
+    if why_not or not all(len(flag) for flag in flags):
+        reason = why_not or "one side does not say which sounds are unknown"
+        return RateDrift(rates[0], rates[1], math.nan, False, reason)
+    return _rate(flags[0], flags[1], alpha=alpha)
+
+
+def _flags(records: RecordSet) -> NDArray[np.bool_]:
+    if "unknown" not in records.table:
+        return np.zeros(0, dtype=bool)
+    return records.table["unknown"].dropna().astype(bool).to_numpy()
+
+
+def _silent(reference: RecordSet, current: RecordSet, *, alpha: float) -> RateDrift:
+    """Digital silence has no level; where some sounds have one, those without are silent."""
+    sides = [records.table["rms_dbfs"] for records in (reference, current) if "rms_dbfs" in records.table]
+    if len(sides) < 2 or not all(len(side) for side in sides):
+        return RateDrift(math.nan, math.nan, math.nan, False, "one side has no levels")
+    silent = [pd.to_numeric(side, errors="coerce").isna().to_numpy() for side in sides]
+    if silent[1].all() and finite_values(current, "active_fraction").size == 0:
+        return RateDrift(math.nan, math.nan, math.nan, False, "one side has no levels")
+    return _rate(silent[0], silent[1], alpha=alpha)
+
+
+def no_embedding(reason: str) -> EmbeddingDrift:
+    return EmbeddingDrift(math.nan, math.nan, math.nan, False, 0, 0, reason)
+
+
+def _embedding(
+    reference: RecordSet, current: RecordSet, *, rng: np.random.Generator, permutations: int, alpha: float
+) -> EmbeddingDrift:
+    a, b = _with_finite_embedding(reference), _with_finite_embedding(current)
+    reason, strata = networks(a, b)
+    if reason or a.embedding is None or b.embedding is None:
+        return no_embedding(reason)
+    test = mmd_test(a.embedding, b.embedding, rng=rng, permutations=permutations, strata=strata)
+    flag = test.p < alpha and test.mmd2 > test.null_95
+    return EmbeddingDrift(test.mmd2, test.p, test.null_95, bool(flag), test.n_reference, test.n_current)
+
+
+def _with_finite_embedding(records: RecordSet) -> RecordSet:
+    if records.embedding is None:
+        return records
+    finite = np.asarray(np.isfinite(records.embedding).all(axis=1))
+    return records if finite.all() else records.take(finite)
+
+
+def networks(
+    reference: RecordSet, current: RecordSet
+) -> tuple[str, tuple[NDArray[np.int64], NDArray[np.int64]] | None]:
+    """Why embeddings cannot be compared, else nothing; and which network answered each record, where there are several.
+
+    A network is known by seed and fold; fold 0 is the served one.
+    """
+    a, b = reference.embedding, current.embedding
+    if a is None or b is None:
+        return f"no embeddings on the {'reference' if a is None else 'current'} side", None
+    if min(len(a), len(b)) < FEW:
+        return "too few embeddings", None
+    if a.shape[1] != b.shape[1]:
+        return f"embeddings of different lengths, {a.shape[1]:,} and {b.shape[1]:,}", None
+    if reference.fingerprint and current.fingerprint and reference.fingerprint != current.fingerprint:
+        return "the two sides were answered by different models", None
+    of = [_network(records) for records in (reference, current)]
+    known = [set(network.tolist()) for network in of]
+    if not known[1] <= known[0]:
+        if _one_network(reference, current, *known):
+            return "", None
+        return (
+            "the networks that answered are different ones: a network was trained for each held-out fold, and the "
+            "embeddings of two networks have nothing in common"
+        ), None
+    codes = pd.factorize(np.concatenate(of))[0]
+    return "", (codes[: len(a)], codes[len(a) :])
+
+
+def _one_network(reference: RecordSet, current: RecordSet, before: set[int], now: set[int]) -> bool:
+    """Whether one network embedded everything although folds differ.
+
+    So it is where a side has several folds and these do not explain its embeddings; or where one network's held-out
+    clips meet what it answered when it was served.
+    """
+    if max(len(before), len(now)) > 1:
+        several = [side for side, known in ((reference, before), (current, now)) if len(known) > 1]
+        return max(map(fold_share, several)) < SAME_NETWORK
+    return any(network % FOLDS == 0 for network in before | now)
+
+
+def _network(records: RecordSet) -> NDArray[np.int64]:
+    seed, fold = (pd.to_numeric(records.table[name], errors="coerce").fillna(0) for name in ("seed", "fold"))
+    return np.asarray(seed * FOLDS + fold, dtype=np.int64)
+
+
+def fold_share(records: RecordSet) -> float:
+    """Share of the variance of embeddings within each predicted class that folds explain, adjusted for chance.
+
+    Folds of one network share a distribution, and the share is near 0; different networks embed a class in different
+    places. 0 with a single fold or too few records.
+    """
+    network, rows = _network(records), records.embedding
+    if rows is None or len(np.unique(network)) < 2:
+        return 0.0
+    predicted = records.predicted
+    cell = pd.factorize(network.astype(np.float64) * len(records.class_names) + predicted)[0]
+    n, classes, cells = len(rows), len(np.unique(predicted)), int(cell.max()) + 1
+    if n <= cells:
+        return 0.0
+    within_class, within_cell = _within(rows, predicted) / (n - classes), _within(rows, cell) / (n - cells)
+    return 1 - within_cell / within_class if within_class > 0 else 0.0
+
+
+def _within(rows: NDArray[np.float32], group: NDArray[np.int64]) -> float:
+    """Sum of squared distances of rows (N, D) to the mean of their group."""
+    index = pd.factorize(group)[0]
+    sums = np.zeros((int(index.max()) + 1, rows.shape[1]))
+    np.add.at(sums, index, rows)
+    counts = np.bincount(index)
+    return float(np.square(rows, dtype=np.float64).sum() - (np.square(sums).sum(axis=1) / counts).sum())
+
+
+def _accuracy(reference: RecordSet, current: RecordSet) -> AccuracyEstimate | None:
+    """Mean calibrated top probability; its interval is that of as many independent answers of these confidences."""
+    n = len(current)
+    if n == 0:
+        return None
+    p = current.confidence
+    value, spread = float(p.mean()), 1.96 * math.sqrt(float((p * (1 - p)).sum())) / n
+    known = current.is_labelled
+    return AccuracyEstimate(
+        value=value,
+        low=max(0.0, value - spread),
+        high=min(1.0, value + spread),
+        n=n,
+        reference_value=float(reference.confidence.mean()) if len(reference) else math.nan,
+        reference_accuracy=_share_right(reference),
+        labelled_accuracy=_share_right(current),
+        n_labelled=int(known.sum()),
+        validity=CBPE,
+    )
+
+
+def _share_right(records: RecordSet) -> float:
+    known = records.is_labelled
+    return float(records.correct[known].mean()) if known.any() else math.nan

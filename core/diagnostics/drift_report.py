@@ -1,0 +1,151 @@
+"""What a drift comparison found: one frozen type that pages, JSON and Tableau read."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import pandas as pd
+
+Verdict = Literal["not_enough_data", "no_drift", "drift"]
+ENOUGH, CERTAIN = 50, 200  # records: none under the first is judged, from the second on the verdict is a verdict
+
+
+@dataclass(frozen=True)
+class FeatureDrift:
+    """One number of every sound, compared.
+
+    ``statistic`` and ``p`` are the two-sample Kolmogorov–Smirnov test's; ``p_adjusted`` is Holm's over all features.
+    ``effect`` is the Wasserstein distance over the reference's standard deviation, ``null_95`` what chance alone stays
+    under at these n 95 times in 100. ``median_shift`` has the feature's own unit. Undefined numbers are nan.
+    """
+
+    name: str
+    unit: str
+    n_reference: int
+    n_current: int
+    statistic: float
+    p: float
+    p_adjusted: float
+    effect: float
+    null_95: float
+    psi: float
+    psi_null_95: float
+    median_reference: float
+    median_current: float
+    median_shift: float
+    flag: bool
+
+
+@dataclass(frozen=True)
+class ClassShare:
+    name: str
+    reference: float
+    current: float
+
+
+@dataclass(frozen=True)
+class ClassDrift:
+    """Mix of predicted classes. ``distance`` (L∞): the largest change of a share. ``reason``: why not compared."""
+
+    method: str
+    statistic: float
+    p: float
+    distance: float
+    null_95: float
+    flag: bool
+    shares: tuple[ClassShare, ...]
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class EmbeddingDrift:
+    """``mmd`` is the unbiased squared maximum mean discrepancy. ``reason`` says why it was not computed, where nan."""
+
+    mmd: float
+    p: float
+    null_95: float
+    flag: bool
+    n_reference: int
+    n_current: int
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class RateDrift:
+    """A share of records on both sides; ``p`` is Fisher's exact test."""
+
+    reference: float
+    current: float
+    p: float
+    flag: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class AccuracyEstimate:
+    """Accuracy without labels: the mean calibrated top probability of the current records, with a 95 % interval.
+
+    ``reference_accuracy`` is measured, ``labelled_accuracy`` too, on the ``n_labelled`` current records that someone
+    labelled. ``validity`` says when the estimate holds.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+    reference_value: float
+    reference_accuracy: float
+    labelled_accuracy: float
+    n_labelled: int
+    validity: str
+
+
+@dataclass(frozen=True)
+class DriftReport:
+    """``verdict`` is for machines; ``indicative`` says that 50 to 199 records carry it; ``causes`` are words."""
+
+    n_reference: int
+    n_current: int
+    verdict: Verdict
+    indicative: bool
+    causes: tuple[str, ...]
+    features: tuple[FeatureDrift, ...]
+    confidence: FeatureDrift | None
+    classes: ClassDrift
+    embedding: EmbeddingDrift
+    unknown: RateDrift
+    silent: RateDrift
+    accuracy_estimate: AccuracyEstimate | None
+    permutations: int
+    alpha: float
+    notes: tuple[str, ...]
+
+    def headline(self) -> str:
+        """The verdict as a sentence, with its n."""
+        if self.verdict == "not_enough_data":
+            short, side = min((self.n_current, "current"), (self.n_reference, "reference"))
+            return f"Not enough data: {short:,} {side} records, at least {ENOUGH} are needed for a verdict."
+        found = "Drift" if self.verdict == "drift" else "No drift found"
+        sure = f"Indicative only, under {CERTAIN} records: " if self.indicative else ""
+        text = f"{found}, {self.n_current:,} current records against {self.n_reference:,}"
+        return f"{sure}{text[0].lower() + text[1:] if sure else text}."
+
+    def table(self) -> pd.DataFrame:
+        """One row a feature, the fields of ``FeatureDrift``; confidence last where it was compared."""
+        rows = [*self.features, *([self.confidence] if self.confidence else [])]
+        return pd.DataFrame([asdict(row) for row in rows], columns=list(FeatureDrift.__dataclass_fields__))
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for JSON; undefined numbers are null."""
+        plain: dict[str, Any] = _plain(asdict(self))
+        return plain
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

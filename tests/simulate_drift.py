@@ -1,0 +1,91 @@
+"""How often drift is found where there is none, and where there is: ``python -m tests.simulate_drift [--repeats 400]``.
+
+Draws references and current records from the shipped held-out clips, so that both come from one population, and asks
+``core.diagnostics.drift.compare`` for its whole verdict: descriptors, confidence, class mix, embedding, silence. Power
+is the share of draws in which a descriptor that was shifted by half its standard deviation is flagged.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from scipy.stats import binomtest
+
+from core.descriptors import NAMES
+from core.diagnostics.drift import compare
+from core.recordset import RecordSet
+from core.sources import shipped
+
+SIZES = (50, 200, 1_000)
+REFERENCES = (400, 1_600)
+SHIFT_SD = 0.5
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--repeats", type=int, default=400)
+    options.add_argument("--seed", type=int, default=0)
+    given = options.parse_args(argv)
+    population, rng = shipped(), np.random.default_rng(given.seed)
+    for n_reference in REFERENCES:
+        for n in SIZES:
+            alarms = [false_alarm(population, n_reference, n, rng=rng) for _ in range(given.repeats)]
+            print(f"no drift, {n_reference:,} against {n:,}: {_share(alarms)} alarms", flush=True)
+    alarms = [false_alarm_by_source(population, 200, rng=rng) for _ in range(given.repeats)]
+    print(f"no drift, recordings split in two, about 200 against 200: {_share(alarms)} alarms", flush=True)
+    for n_reference in REFERENCES:
+        found = {
+            name: [power(population, name, n_reference, 200, rng=rng) for _ in range(given.repeats // 4)]
+            for name in NAMES
+        }
+        worst = min(found, key=lambda name: np.mean(found[name]))
+        every = [hit for hits in found.values() for hit in hits]
+        print(
+            f"one descriptor shifted by {SHIFT_SD:g} sd, {n_reference:,} against 200: found {_share(every)}; "
+            f"least {worst} {_share(found[worst])}",
+            flush=True,
+        )
+    return 0
+
+
+def false_alarm(population: RecordSet, n_reference: int, n: int, *, rng: np.random.Generator) -> bool:
+    """One draw without drift: whether the verdict is drift all the same."""
+    report = compare(draw(population, n_reference, rng), draw(population, n, rng), rng=rng)
+    return report.verdict == "drift"
+
+
+def false_alarm_by_source(population: RecordSet, n: int, *, rng: np.random.Generator) -> bool:
+    """As above, but no source recording is on both sides, as no new sound is of a recording that was trained on."""
+    groups = population.table["source_group"].to_numpy()
+    order = rng.permutation(np.unique(groups))
+    rank = {group: position for position, group in enumerate(order)}
+    by_group = np.argsort([rank[group] for group in groups], kind="stable")
+    return compare(population.take(by_group[n:]), population.take(by_group[:n]), rng=rng).verdict == "drift"
+
+
+def power(population: RecordSet, name: str, n_reference: int, n: int, *, rng: np.random.Generator) -> bool:
+    """One draw with ``name`` shifted by half its standard deviation: whether it is flagged."""
+    current = shifted(draw(population, n, rng), name, SHIFT_SD * float(population.table[name].std()))
+    report = compare(draw(population, n_reference, rng), current, rng=rng, with_embedding=False)
+    return report.verdict == "drift" and any(f.flag for f in report.features if f.name == name)
+
+
+def draw(population: RecordSet, n: int, rng: np.random.Generator) -> RecordSet:
+    return population.take(rng.integers(0, len(population), n))
+
+
+def shifted(records: RecordSet, name: str, by: float) -> RecordSet:
+    return replace(records, table=records.table.assign(**{name: records.table[name] + by}))
+
+
+def _share(hits: Sequence[bool]) -> str:
+    """``3.2 % (2.0 to 5.1 %, n = 400)``"""
+    interval = binomtest(int(sum(hits)), len(hits)).proportion_ci(0.95, method="wilson")
+    return f"{np.mean(hits):.1%} ({interval.low:.1%} to {interval.high:.1%}, n = {len(hits):,})"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
