@@ -258,6 +258,31 @@ def report(
     print(json.dumps(metrics, indent=2) if as_json else results_table(metrics))
 
 
+@app.command()
+def drift(
+    current: Annotated[Path, typer.Option(help="Records to judge: a Parquet file or a run folder.")],
+    reference: Annotated[
+        Path, typer.Option(help="Records to judge them by: a Parquet file or a run folder; the shipped run otherwise.")
+    ] = SHIPPED_RUN,
+    as_json: Annotated[bool, typer.Option("--json", help="Every number of the comparison as JSON.")] = False,
+    permutations: Annotated[int, typer.Option(min=200, help="Of the null that each effect is held against.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Of the permutations.")] = 0,
+) -> None:
+    """Tell whether the sounds have drifted from the reference, by what, and whether there are enough to say so.
+
+    The verdict is not_enough_data (under 50 records on a side), no_drift or drift; indicative is true under 200.
+    """
+    import numpy as np
+
+    from core.diagnostics.drift import compare
+    from core.sources import of_path
+
+    before = of_path(reference)
+    now = of_path(current, fallback_names=before.class_names)
+    report = compare(before, now, rng=np.random.default_rng(seed), permutations=permutations)
+    print(json.dumps(report.as_json(), indent=2, ensure_ascii=False) if as_json else report.in_words())
+
+
 @app.command("download")
 def download_dataset(
     dataset: Annotated[

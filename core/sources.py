@@ -21,9 +21,16 @@ from core.training.runs import RunFolder
 from core.unknown import UnknownRule
 
 
-def of_path(path: Path, *, class_names: Sequence[str] | None = None, with_embedding: bool = True) -> RecordSet:
+def of_path(
+    path: Path,
+    *,
+    class_names: Sequence[str] | None = None,
+    fallback_names: Sequence[str] = (),
+    with_embedding: bool = True,
+) -> RecordSet:
     """A run folder or a Parquet file of records. Raises ``RecordsError`` or ``RunError``.
 
+    ``fallback_names``, else the shipped model's, are tried for a file that does not name its classes.
     A file's answers are judged as they stand, at temperature 1: nobody knows what their model is served with.
     """
     if path.is_dir():
@@ -36,7 +43,7 @@ def of_path(path: Path, *, class_names: Sequence[str] | None = None, with_embedd
     return read_records(
         path,
         class_names=class_names,
-        fallback_names=_shipped_names(),
+        fallback_names=fallback_names or _shipped_names(),
         with_embedding=with_embedding,
         temperature=1.0,
     )

@@ -132,6 +132,37 @@ class DriftReport:
         text = f"{found}, {self.n_current:,} current records against {self.n_reference:,}"
         return f"{sure}{text[0].lower() + text[1:] if sure else text}."
 
+    def in_words(self) -> str:
+        """Verdict, causes and every test, for a terminal."""
+        lines = [self.headline(), *(f"  - {cause}" for cause in self.causes), ""]
+        lines.append(f"  {'':24}{'KS':>6}{'p':>9}{'Holm p':>9}{'effect':>8}{'chance':>8}{'PSI':>7}   median")
+        for row in self.features:
+            lines.append(
+                f"{'*' if row.flag else ' '} {row.name:24}{row.statistic:6.2f}{row.p:9.2g}{row.p_adjusted:9.2g}"
+                f"{row.effect:8.2f}{row.null_95:8.2f}{row.psi:7.2f}   {row.median_reference:.4g} → "
+                f"{row.median_current:.4g} {row.unit}"
+            )
+        lines += ["", "  * flagged: Holm p under 0.05 and an effect over 0.2 sd and over what chance gives", ""]
+        lines += [f"  {name}: {said}" for name, said in self._other_tests()]
+        lines += [f"  note: {note}" for note in self.notes]
+        return "\n".join(lines)
+
+    def _other_tests(self) -> list[tuple[str, str]]:
+        tests = [
+            (row.name, f"KS {row.statistic:.2f}, p {row.p:.2g}, effect {row.effect:.2f} sd{_mark(row.flag)}")
+            for row in ([self.confidence] if self.confidence else [])
+        ]
+        mix, rate, far = self.classes, self.unknown, self.embedding
+        of_mix = f"{mix.method}, p {mix.p:.2g}, largest change of a share {mix.distance:.1%}{_mark(mix.flag)}"
+        tests.append(("predicted classes", mix.reason or of_mix))
+        tests.append(("embedding", far.reason or f"MMD² {far.mmd:.2g}, p {far.p:.2g}{_mark(far.flag)}"))
+        of_rate = f"{rate.current:.1%} against {rate.reference:.1%}, p {rate.p:.2g}{_mark(rate.flag)}"
+        tests.append(("unknown sounds", rate.reason or of_rate))
+        if (estimate := self.accuracy_estimate) is not None:
+            span = f"{estimate.low:.1%} to {estimate.high:.1%}, n = {estimate.n:,}"
+            tests.append(("estimated accuracy", f"{estimate.value:.1%} ({span}). {estimate.validity}"))
+        return tests
+
     def table(self) -> pd.DataFrame:
         """One row a feature, the fields of ``FeatureDrift``; confidence last where it was compared."""
         rows = [*self.features, *([self.confidence] if self.confidence else [])]
@@ -141,6 +172,10 @@ class DriftReport:
         """Plain values for JSON; undefined numbers are null."""
         plain: dict[str, Any] = _plain(asdict(self))
         return plain
+
+
+def _mark(flag: bool) -> str:
+    return ", flagged" if flag else ""
 
 
 def _plain(value: Any) -> Any:

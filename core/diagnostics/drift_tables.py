@@ -19,7 +19,17 @@ Floats = NDArray[np.float64]
 DISTRIBUTION_COLUMNS = ("feature", "unit", "set", "bin", "low", "high", "n", "share", "n_set")
 BINS = 30
 TAIL = 0.005  # of both sets together, beyond the outer edges: what lies there counts into the outer bins
-DAY_COLUMNS = ("day", "n", "verdict", "indicative", "flagged", "causes", "confidence", "unknown_rate", "accuracy_estimate")
+DAY_COLUMNS = (
+    "day",
+    "n",
+    "verdict",
+    "indicative",
+    "flagged",
+    "causes",
+    "confidence",
+    "unknown_rate",
+    "accuracy_estimate",
+)
 
 
 def distribution_table(reference: RecordSet, current: RecordSet, *, bins: int = BINS) -> pd.DataFrame:
@@ -96,7 +106,12 @@ def over_time(
 
 
 def _day(
-    day: pd.Timestamp, reference: RecordSet, current: RecordSet, rng: np.random.Generator, permutations: int, alpha: float
+    day: pd.Timestamp,
+    reference: RecordSet,
+    current: RecordSet,
+    rng: np.random.Generator,
+    permutations: int,
+    alpha: float,
 ) -> tuple[object, ...]:
     report = compare(reference, current, rng=rng, permutations=permutations, alpha=alpha, with_embedding=False)
     return (

@@ -21,7 +21,16 @@ LAYERS = [
     {"core.training", "core.training.runs", "core.training.curves"},
     {"core.jobs"},
     {"core.backend", "core.bench", "core.wire"},
-    {"core.diagnostics", "core.diagnostics.calibration", "core.diagnostics.unknown"},
+    {
+        "core.diagnostics",
+        "core.diagnostics.calibration",
+        "core.diagnostics.unknown",
+        "core.diagnostics.drift_report",
+        "core.diagnostics.two_sample",
+    },
+    {"core.diagnostics.causes"},
+    {"core.diagnostics.drift"},
+    {"core.diagnostics.drift_tables"},
     {"core.figures", "core.figures.audio", "core.figures.picture", "core.figures.training"},
     {
         "core.report",
