@@ -40,7 +40,15 @@ class Backend(Trainer, Protocol):
         """One answer a sound, in order. A sound that is not usable gives its error and stops no other."""
         ...
 
-    def explain(self, sound: bytes, *, label: str | None = None, window: int = 0) -> Explanation: ...
+    def explain(
+        self,
+        sound: bytes,
+        *,
+        label: str | None = None,
+        window: int = 0,
+        timeline: bool = False,
+        occlusion: bool = False,
+    ) -> Explanation: ...
 
     def health(self) -> Health: ...
 
@@ -61,8 +69,17 @@ class LocalBackend:
     def classify(self, sounds: Sequence[bytes]) -> list[Prediction | AudioError]:
         return [self._classify(sound) for sound in sounds]
 
-    def explain(self, sound: bytes, *, label: str | None = None, window: int = 0) -> Explanation:
-        return explain(self.classifier, self.classifier.decode(sound).samples, label=label, window=window)
+    def explain(
+        self,
+        sound: bytes,
+        *,
+        label: str | None = None,
+        window: int = 0,
+        timeline: bool = False,
+        occlusion: bool = False,
+    ) -> Explanation:
+        samples = self.classifier.decode(sound).samples
+        return explain(self.classifier, samples, label=label, window=window, timeline=timeline, occlusion=occlusion)
 
     def health(self) -> Health:
         return Health(ready=True, backend=self.name, device="cpu", message="Answers on this machine's CPU.")

@@ -1,4 +1,4 @@
-"""Why: what each stage responded to, and where the network looked.
+"""Why: what each stage responded to, where the network looked, and what it would answer to each second alone.
 
 Grad-CAM (Selvaraju et al. 2017) of the named class at every stage from one backward pass. The last stage is the usual
 choice; earlier ones see finer detail and mean less. For long audio one analysis window is explained.
@@ -17,9 +17,12 @@ from torch import Tensor
 from core.audio import window_spans
 from core.classifier import Classifier
 from core.errors import EarshotError
-from core.inference import softmax
+from core.inference import WINDOWS_AT_ONCE, softmax
+from core.occlusion import Occlusion, occlude
+from core.records import WindowPrediction
 
 MEL_COLUMNS = 2_000  # more than any screen shows
+GLIMPSE_S, GLIMPSE_HOP_S = 1.0, 0.25  # of the timeline within one window
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,10 @@ class Explanation:
 
     ``log_mel`` shows the whole sound: (F, T) in dB re full-scale power; column t is centred on t · ``hop_s``, row f on
     ``mel_hz[f]``. Long sounds are averaged over neighbouring frames to at most ``MEL_COLUMNS`` columns.
+
+    ``timeline``: the window's answers second by second, each from ``GLIMPSE_S`` of sound alone, every
+    ``GLIMPSE_HOP_S``; it hears less than the window does and is less sure. ``timeline`` and ``occlusion`` are
+    there where they were asked for.
     """
 
     label: str
@@ -60,17 +67,26 @@ class Explanation:
     log_mel: NDArray[np.float32]
     mel_hz: NDArray[np.float64]
     stages: tuple[Stage, ...]
+    timeline: tuple[WindowPrediction, ...] = ()
+    occlusion: Occlusion | None = None
 
     def stage(self, name: str) -> Stage:
         return next(stage for stage in self.stages if stage.name == name)
 
 
 def explain(
-    classifier: Classifier, samples: NDArray[np.float32], *, label: str | None = None, window: int = 0
+    classifier: Classifier,
+    samples: NDArray[np.float32],
+    *,
+    label: str | None = None,
+    window: int = 0,
+    timeline: bool = False,
+    occlusion: bool = False,
 ) -> Explanation:
     """Explain ``samples`` (N,) at the model's rate for ``label`` (the window's top class when ``None``).
 
-    ``window`` counts the analysis windows from 0. Raises ``EarshotError`` for a label or window that does not exist.
+    ``window`` counts the analysis windows from 0. ``timeline`` and ``occlusion`` are worked out where wanted: they take
+    the time of a few answers and of a hundred. Raises ``EarshotError`` for a label or window that does not exist.
     """
     manifest, net = classifier.manifest, classifier.net
     audio, names = manifest.audio, manifest.class_names
@@ -101,6 +117,37 @@ def explain(
             Stage(name, output[0].detach().cpu().numpy(), grad_cam(output[0], gradient[0]))
             for (name, output), gradient in zip(outputs.items(), gradients, strict=True)
         ),
+        timeline=glimpses(classifier, samples, start, end) if timeline else (),
+        occlusion=occlude(
+            net,
+            features.detach(),
+            target,
+            temperature=manifest.temperature,
+            column_s=manifest.features.hop_samples / audio.sample_rate_hz,
+        )
+        if occlusion
+        else None,
+    )
+
+
+@torch.inference_mode()
+def glimpses(
+    classifier: Classifier, samples: NDArray[np.float32], start: int, end: int
+) -> tuple[WindowPrediction, ...]:
+    """What the network answers to each ``GLIMPSE_S`` of ``samples[start:end]`` alone, every ``GLIMPSE_HOP_S``.
+
+    The last one ends with the stretch; a shorter stretch is one glimpse.
+    """
+    net, manifest = classifier.net, classifier.manifest
+    rate = manifest.audio.sample_rate_hz
+    length, hop = round(GLIMPSE_S * rate), round(GLIMPSE_HOP_S * rate)
+    starts = [*range(start, end - length, hop), max(start, end - length)]
+    heard = torch.from_numpy(np.stack([samples[first : min(first + length, end)] for first in starts]))
+    device = next(net.parameters()).device
+    logits = torch.cat([net(batch.to(device)).logits for batch in heard.split(WINDOWS_AT_ONCE)]).cpu().numpy()
+    return tuple(
+        WindowPrediction(start_s=first / rate, end_s=min(first + length, end) / rate, probabilities=tuple(row.tolist()))
+        for first, row in zip(starts, softmax(logits, manifest.temperature), strict=True)
     )
 
 

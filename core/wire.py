@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from pydantic import ValidationError
 
 from core.errors import AudioError, BackendError, EarshotError, LimitError
 from core.explain import Explanation, Stage
-from core.records import Prediction
+from core.occlusion import Occlusion
+from core.records import Prediction, WindowPrediction
 
 Packed = dict[str, Any]  # of str, bytes, numbers and None
 
@@ -63,7 +65,12 @@ def pack_explanation(why: Explanation) -> Packed:
         "end_s": why.end_s,
         "hop_s": why.hop_s,
         "stages": [stage.name for stage in why.stages],
+        "timeline": [window.model_dump() for window in why.timeline],
     }
+    if why.occlusion is not None:
+        occlusion = asdict(why.occlusion)
+        arrays["evidence"] = occlusion.pop("evidence")
+        facts["occlusion"] = occlusion
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
     return {"facts": json.dumps(facts), "arrays": buffer.getvalue()}
@@ -78,9 +85,23 @@ def unpack_explanation(packed: Packed) -> Explanation:
         names = facts.pop("stages")
         with np.load(io.BytesIO(packed["arrays"]), allow_pickle=False) as arrays:
             stages = tuple(Stage(name, arrays[f"maps{n}"], arrays[f"cam{n}"]) for n, name in enumerate(names))
-            return Explanation(log_mel=arrays["log_mel"], mel_hz=arrays["mel_hz"], stages=stages, **facts)
+            timeline = tuple(WindowPrediction.model_validate(window) for window in facts.pop("timeline", ()))
+            occlusion = facts.pop("occlusion", None)
+            return Explanation(
+                log_mel=arrays["log_mel"],
+                mel_hz=arrays["mel_hz"],
+                stages=stages,
+                timeline=timeline,
+                occlusion=_occlusion(occlusion, arrays["evidence"]) if occlusion else None,
+                **facts,
+            )
     except (KeyError, TypeError, ValueError, OSError) as exc:
         raise _foreign("an explanation", exc) from exc
+
+
+def _occlusion(facts: Packed, evidence: NDArray[np.float32]) -> Occlusion:
+    spans = {name: tuple(facts[name]) for name in ("least_s", "least_rows")}
+    return Occlusion(evidence=evidence, **(facts | spans))
 
 
 def _foreign(what: str, exc: Exception) -> BackendError:

@@ -15,8 +15,8 @@ LAYERS = [
     {"core.quality", "core.descriptors", "core.features", "core.synthetic", "core.robustness", "core.dataset"},
     {"core.model", "core.augment", "core.download", "core.synthetic_dataset"},
     {"core.inference"},
-    {"core.artifact", "core.calibration", "core.unknown"},
-    {"core.classifier", "core.store"},
+    {"core.artifact", "core.calibration", "core.unknown", "core.occlusion"},
+    {"core.classifier", "core.store", "core.neighbours"},
     {"core.explain", "core.gold", "core.recordset"},
     {"core.training", "core.training.runs", "core.training.curves"},
     {"core.jobs"},
@@ -24,6 +24,7 @@ LAYERS = [
     {
         "core.diagnostics",
         "core.diagnostics.calibration",
+        "core.diagnostics.descriptors",
         "core.diagnostics.unknown",
         "core.diagnostics.drift_report",
         "core.diagnostics.two_sample",

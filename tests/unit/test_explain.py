@@ -7,6 +7,7 @@ from core.artifact import Artifact
 from core.classifier import Classifier
 from core.errors import EarshotError
 from core.explain import Stage, explain
+from core.inference import infer, softmax
 
 RATE = 32_000
 
@@ -87,3 +88,28 @@ def test_strongest_channels_are_those_with_the_highest_mean() -> None:
     stage = Stage("stage1", maps, np.zeros((2, 2), dtype=np.float32))
     assert stage.strongest(2) == [2, 0]
     assert stage.strength.tolist() == pytest.approx([0.5, 0, 0.9])
+
+
+def test_the_timeline_hears_each_second_alone(classifier: Classifier, sound: np.ndarray) -> None:
+    timeline = explain(classifier, sound, timeline=True).timeline
+    assert [(w.start_s, w.end_s) for w in timeline] == [(0, 1), (0.25, 1.25), (0.5, 1.5), (0.75, 1.75), (1, 2)]
+    logits = infer(classifier.net, sound[RATE // 2 : RATE * 3 // 2], classifier.manifest.audio).logits
+    np.testing.assert_allclose(timeline[2].probabilities, softmax(logits, classifier.manifest.temperature), atol=1e-5)
+
+
+@pytest.mark.parametrize(("samples", "ends"), [(RATE // 2, [0.5]), (RATE, [1.0]), (RATE + 1_000, [1.0, 1.03125])])
+def test_the_timeline_ends_with_the_sound(classifier: Classifier, samples: int, ends: list[float]) -> None:
+    quiet = np.random.default_rng(1).normal(0, 0.1, samples).astype(np.float32)
+    assert [window.end_s for window in explain(classifier, quiet, timeline=True).timeline] == ends
+
+
+def test_the_timeline_of_a_long_sound_is_of_its_window(classifier: Classifier) -> None:
+    noise = np.random.default_rng(1).normal(0, 0.1, 12 * RATE).astype(np.float32)
+    explained = explain(classifier, noise, window=1, timeline=True)
+    assert (explained.timeline[0].start_s, explained.timeline[-1].end_s) == (explained.start_s, explained.end_s)
+
+
+def test_neither_timeline_nor_occlusion_is_worked_out_unasked(classifier: Classifier, sound: np.ndarray) -> None:
+    explained = explain(classifier, sound)
+    assert explained.timeline == ()
+    assert explained.occlusion is None

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -47,11 +48,16 @@ def test_any_other_error_is_raised_on_arrival() -> None:
 
 
 def test_an_explanation_arrives_whole(classifier: Classifier) -> None:
-    sent = explain(classifier, noise(2))
+    sent = explain(classifier, noise(2), timeline=True, occlusion=True)
     received = unpack_explanation(pack_explanation(sent))
     assert (received.label, received.probability, received.hop_s) == (sent.label, sent.probability, sent.hop_s)
     np.testing.assert_array_equal(received.log_mel, sent.log_mel)
     np.testing.assert_array_equal(received.mel_hz, sent.mel_hz)
+    assert received.timeline == sent.timeline
+    assert received.occlusion is not None
+    assert sent.occlusion is not None
+    np.testing.assert_array_equal(received.occlusion.evidence, sent.occlusion.evidence)
+    assert replace(received.occlusion, evidence=sent.occlusion.evidence) == sent.occlusion
     for got, stage in zip(received.stages, sent.stages, strict=True):
         assert got.name == stage.name
         np.testing.assert_array_equal(got.maps, stage.maps)
