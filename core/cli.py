@@ -330,7 +330,7 @@ def synthesize(
 def gold(
     data: Annotated[Path, typer.Option("--data", help="Folder with the gold clips in audio/: ESC-10, or gold alone.")],
     record: Annotated[
-        bool, typer.Option("--record", help="Hold these answers from now on, in core/assets/gold.json.")
+        bool, typer.Option("--record", help="Hold these answers from now on, in core/assets/gold.json and gold/.")
     ] = False,
 ) -> None:
     """Ask the shipped model about the gold clips and print what moved; the exit status is 1 if anything did."""
@@ -339,14 +339,18 @@ def gold(
     from core.inference import leave_cores_free
 
     leave_cores_free()
-    got = answers(Classifier.from_artifact(SHIPPED_ARTIFACT), data)
+    classifier = Classifier.from_artifact(SHIPPED_ARTIFACT)
+    got = answers(classifier, data)
     expected = read_gold(missing_ok=record)
     moved = differences(expected, got)
     if expected.fingerprint != got.fingerprint:
         print(f"recorded with artifact {expected.fingerprint[:12] or 'none'}, asked {got.fingerprint[:12]}")
     print("\n".join(moved) or f"all {len(got.answers)} gold clips answer as recorded")
     if record:
+        from core.tableau import gold_tables
+
         write_gold(got)
+        gold_tables.record(gold_tables.compute(classifier, data))  # what the Tableau export says of these clips
     raise typer.Exit(int(bool(moved) and not record))
 
 

@@ -61,6 +61,22 @@ def describe(samples: NDArray[np.float32], sample_rate_hz: int) -> dict[str, flo
     return {name: values.get(name, math.nan) for name in NAMES}
 
 
+def spreads(samples: NDArray[np.float32], sample_rate_hz: int) -> dict[str, float]:
+    """How much ``samples`` (N,) change over time, among the frames that carry sound; nan where none does.
+
+    ``centroid_spread_hz`` and ``rms_spread_db`` are standard deviations of a frame's spectral centroid and level.
+    """
+    frames = _frame_spectra(samples, sample_rate_hz)
+    loudest = frames.energy.max()
+    if loudest <= QUIETEST_POWER:
+        return {"centroid_spread_hz": math.nan, "rms_spread_db": math.nan}
+    active = frames.energy > loudest * 10 ** (-ACTIVE_DB / 10)
+    return {
+        "centroid_spread_hz": float(frames.centroid_hz[active].std()),
+        "rms_spread_db": float((10 * np.log10(frames.energy[active])).std()),
+    }
+
+
 def _levels(samples: NDArray[np.float32], sample_rate_hz: int) -> dict[str, float]:
     peak = float(np.abs(samples).max())
     if peak == 0:

@@ -8,6 +8,7 @@ __all__ = [
     "BackendError",
     "DatasetError",
     "EarshotError",
+    "ExportError",
     "LimitError",
     "RecordsError",
     "RunError",
@@ -58,6 +59,12 @@ class RecordsError(EarshotError):
     """A table of answers lacks what diagnostics need."""
 
     code = "invalid_records"
+
+
+class ExportError(EarshotError):
+    """An export cannot be written, packed or published."""
+
+    code = "export"
 
 
 class RunError(EarshotError):

@@ -49,7 +49,7 @@ def answers(classifier: Classifier, folder: Path) -> GoldRecord:
     """Classify the gold clips in ``folder/audio``. Raises ``DatasetError`` for one that is missing or another one."""
     return GoldRecord(
         fingerprint=classifier.manifest.fingerprint,
-        answers=tuple(_answer(classifier, name, data) for name, data in _clips(folder).items()),
+        answers=tuple(_answer(classifier, name, data) for name, data in gold_clips(folder).items()),
     )
 
 
@@ -87,8 +87,11 @@ def write_gold(record: GoldRecord) -> None:
     GOLD_FILE.write_text(text, encoding="utf-8")
 
 
-def _clips(folder: Path) -> dict[str, bytes]:
-    """Name → bytes, each as published: a clip that was encoded again would move an answer, too."""
+def gold_clips(folder: Path) -> dict[str, bytes]:
+    """Name → bytes, each as published: a clip that was encoded again would move an answer, too.
+
+    Raises ``DatasetError`` for one that is missing or another one.
+    """
     expected = {row["filename"]: row["sha256"] for row in read_checksums()}
     found, wrong = {}, []
     for clip in GOLD:

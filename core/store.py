@@ -234,16 +234,36 @@ class Store:
         """
         left_out = {"windows", "quality", "source", "place"} | (set() if with_embedding else {"embedding"})
         columns = [column for column in _predictions.c if column.name not in left_out]
-        query = sa.select(*columns, _latest_label()).where(_predictions.c.fingerprint == fingerprint)
-        if since is not None:
-            query = query.where(_predictions.c.created_at >= since)
-        if until is not None:
-            query = query.where(_predictions.c.created_at < until)
+        query = _within(sa.select(*columns, _latest_label()), fingerprint, since, until)
         query = query.order_by(_predictions.c.created_at.desc(), _predictions.c.id.desc())
         with self._transaction() as connection:
             result = connection.execute(query if last is None else query.limit(last))
             table = pd.DataFrame(result.all(), columns=list(result.keys()))
         return _as_records(table.iloc[::-1].reset_index(drop=True), with_embedding=with_embedding)
+
+    def record_chunks(
+        self,
+        fingerprint: str,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        rows: int = 20_000,
+    ) -> Iterator[pd.DataFrame]:
+        """The same as ``records`` with ``quality``, in pieces of ``rows``: a log of any length in bounded memory."""
+        columns = [column for column in _predictions.c if column.name not in {"windows", "source", "embedding"}]
+        query = _within(sa.select(*columns, _latest_label()), fingerprint, since, until)
+        query = query.order_by(_predictions.c.created_at, _predictions.c.id)
+        with self._transaction() as connection:
+            result = connection.execution_options(yield_per=rows).execute(query)
+            names = list(result.keys())
+            for chunk in result.partitions():
+                yield _as_records(pd.DataFrame(chunk, columns=names), with_embedding=False)
+
+    def count(self, fingerprint: str, *, since: datetime | None = None, until: datetime | None = None) -> int:
+        """How many answers of one model are logged."""
+        query = _within(sa.select(sa.func.count(_predictions.c.id)), fingerprint, since, until)
+        with self._transaction() as connection:
+            return int(connection.scalar(query) or 0)
 
     def version(self) -> tuple[int, int]:
         """Greatest ids of predictions and corrections: it tells when a cached reading of the log is out of date."""
@@ -340,6 +360,14 @@ def _latest_label() -> sa.Label[str]:
         .scalar_subquery()
         .label("label")
     )
+
+
+def _within(query: sa.Select[Any], fingerprint: str, since: datetime | None, until: datetime | None) -> sa.Select[Any]:
+    """Only answers of one model from ``since`` to before ``until``."""
+    query = query.where(_predictions.c.fingerprint == fingerprint)
+    if since is not None:
+        query = query.where(_predictions.c.created_at >= since)
+    return query if until is None else query.where(_predictions.c.created_at < until)
 
 
 def _row(prediction: Prediction, name: str, origin: Origin) -> dict[str, Any]:

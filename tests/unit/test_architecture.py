@@ -47,6 +47,11 @@ LAYERS = [
     {"core.serving.metrics"},
     {"core.serving.door"},
     {"core.serving.server", "core.api"},
+    {"core.tableau", "core.tableau.schema"},
+    {"core.tableau.gold_tables", "core.tableau.parts", "core.tableau.aggregates"},
+    {"core.tableau.tables"},
+    {"core.tableau.files"},
+    {"core.tableau.hyper"},
     {"core.cli", "core.__main__"},
 ]
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}

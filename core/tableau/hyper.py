@@ -1,0 +1,65 @@
+"""The star schema as one ``.hyper`` file, of the database version that the reader's Tableau knows.
+
+Tables lie in the schema ``Extract``. The bytes of a .hyper differ from one writing to the next (it holds identifiers of
+its own); its rows do not. Where Tableau has no wheel for a platform, ``available`` says so and everything else works.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import pyarrow as pa
+
+from core.errors import ExportError
+from core.tableau import schema
+from core.tableau.files import whole
+from core.tableau.tables import StarSchema
+
+NAME = "earshot.hyper"
+SCHEMA = "Extract"
+# Version of the file → what reads it; https://tableau.github.io/hyper-db/docs/hyper-api/hyper_process
+VERSIONS = {"2": "Tableau 2020.4 and later", "3": "Tableau 2022.4 and later", "4": "Tableau 2023.1 and later"}
+VERSION = "2"
+
+
+def available() -> bool:
+    """Whether .hyper files can be written here."""
+    return find_spec("pantab") is not None and find_spec("tableauhyperapi") is not None
+
+
+def write_hyper(star: StarSchema, path: Path, *, version: str = VERSION) -> None:
+    """Every table of ``star``, in keys' order. Raises ``ExportError``."""
+    if not available():
+        raise ExportError(
+            "Expected the packages pantab and tableauhyperapi, found none: there is no wheel for every platform. "
+            "Export CSV here, or .hyper on Linux x86-64, macOS or Windows.",
+            code="no_hyper",
+        )
+    if version not in VERSIONS:
+        raise ExportError(f"Expected one of the versions {', '.join(VERSIONS)}, got {version!r}.", code="bad_version")
+    from pantab import frames_to_hyper
+    from tableauhyperapi import HyperException, TableName
+
+    streams = {
+        TableName(SCHEMA, table.name): pa.RecordBatchReader.from_batches(table.arrow, star.batches(table.name))
+        for table in schema.TABLES
+    }
+    with whole(path) as beside:
+        beside.unlink()  # pantab writes to the path itself where there is nothing
+        try:
+            frames_to_hyper(
+                streams,
+                beside,
+                not_null_columns=set(),
+                process_params={"default_database_version": version},
+            )
+        except (HyperException, RuntimeError) as exc:
+            free = os.statvfs(path.parent).f_bavail * os.statvfs(path.parent).f_frsize
+            raise ExportError(
+                f"Expected to write {path.name}, Hyper says: {exc}. {free / 1e6:,.0f} MB are free in {path.parent} "
+                f"and {tempfile.gettempdir()} is used for temporary files. Nothing incomplete was left.",
+                code="hyper",
+            ) from exc

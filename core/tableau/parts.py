@@ -1,0 +1,168 @@
+"""What an export is made of: runs, windows of the prediction log, files of records, each as a stream of records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from core.artifact import Manifest
+from core.config import SHIPPED_RUN
+from core.errors import EarshotError, RecordsError
+from core.recordset import RecordSet, record_set
+from core.sources import of_path
+from core.store import Store
+from core.training.runs import RunFolder
+
+Kind = Literal["cross-validation", "run", "log", "file"]
+LOG = "log"
+ROWS = 20_000  # logged predictions in memory at a time
+
+
+@dataclass(frozen=True)
+class Part:
+    """One run, log window or file. ``chunks`` starts its stream anew; ``n`` answers are in it."""
+
+    run_id: str
+    kind: Kind
+    class_names: tuple[str, ...]
+    chunks: Callable[[], Iterator[RecordSet]]
+    n: int
+    fingerprint: str = ""
+    protocol: str = ""
+    dataset: str = ""
+    created_at: datetime | None = None
+    folder: Path | None = None
+
+
+def of_records(records: RecordSet, *, run_id: str | None = None, kind: Kind = "file", **facts: Any) -> Part:
+    """Records that are in memory."""
+    return Part(
+        run_id=run_id or records.title,
+        kind=kind,
+        class_names=records.class_names,
+        chunks=lambda: iter([records]),
+        n=len(records),
+        fingerprint=records.fingerprint,
+        **facts,
+    )
+
+
+def of_folder(path: Path = SHIPPED_RUN) -> Part:
+    """A run folder, or a Parquet file of records. Raises ``RecordsError`` or ``RunError``."""
+    records = of_path(path)
+    if not path.is_dir():
+        return of_records(records, run_id=path.stem, protocol="answers of a file of records")
+    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    folder = RunFolder(path)
+    return of_records(
+        records,
+        run_id=str(config.get("run_id", path.name)),
+        kind="run" if "fold" in config else "cross-validation",
+        dataset=str(config.get("dataset", "")),
+        protocol=_protocol(folder),
+        created_at=_finished(folder),
+        folder=path,
+    )
+
+
+def of_log(
+    store: Store, manifest: Manifest, *, since: datetime | None = None, until: datetime | None = None, rows: int = ROWS
+) -> Part:
+    """What the model of ``manifest`` answered from ``since`` to before ``until``; it may be nothing."""
+
+    def chunks() -> Iterator[RecordSet]:
+        for table in store.record_chunks(manifest.fingerprint, since=since, until=until, rows=rows):
+            yield record_set(
+                table,
+                title=LOG,
+                class_names=manifest.class_names,
+                temperature=manifest.temperature,
+                unknown_rule=manifest.unknown,
+                conformal_quantile=manifest.conformal_quantile,
+                fingerprint=manifest.fingerprint,
+            )
+
+    return Part(
+        run_id=LOG,
+        kind="log",
+        class_names=manifest.class_names,
+        chunks=chunks,
+        n=store.count(manifest.fingerprint, since=since, until=until),
+        fingerprint=manifest.fingerprint,
+        protocol=f"answers in use{_span(since, until)}; true classes are corrections by people",
+        dataset="sounds that came in",
+    )
+
+
+def checked(parts: Sequence[Part]) -> tuple[Part, ...]:
+    """Refuse parts that do not go together. Raises ``RecordsError``."""
+    if not parts:
+        raise RecordsError("Expected a run or a log window to export, got none. Choose one.", code="nothing_chosen")
+    first = parts[0]
+    for part in parts[1:]:
+        if part.class_names != first.class_names:
+            raise RecordsError(
+                f"Expected runs of the same classes in one export; {first.run_id!r} tells "
+                f"{len(first.class_names)} apart ({', '.join(first.class_names[:3])} …), {part.run_id!r} "
+                f"{len(part.class_names)} ({', '.join(part.class_names[:3])} …), or in another order. "
+                "Export them one at a time.",
+                code="other_classes",
+            )
+    names: dict[str, int] = {}
+    unique = []
+    for part in parts:  # two folders may hold runs of the same name
+        names[part.run_id] = names.get(part.run_id, 0) + 1
+        again = names[part.run_id]
+        unique.append(part if again == 1 else replace(part, run_id=f"{part.run_id} ({again})"))
+    return tuple(unique)
+
+
+def slim(records: RecordSet) -> RecordSet:
+    """The labelled records, with no more columns than metrics need."""
+    known = records.labelled()
+    kept = ["clip_id", "fold", "seed", "source_group", "label"]
+    return replace(known, table=known.table[kept], embedding=None)
+
+
+def joined(pieces: Sequence[RecordSet], class_names: tuple[str, ...]) -> RecordSet:
+    """One set of all ``pieces``; an empty one where there are none."""
+    if not pieces:
+        columns = {"clip_id": "str", "fold": "int64", "seed": "int64", "source_group": "str", "label": "str"}
+        table = pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in columns.items()})
+        no_logits = np.zeros((0, len(class_names)), dtype=np.float32)
+        return RecordSet("none", class_names, table, no_logits, None, np.zeros(0))
+    if len(pieces) == 1:
+        return pieces[0]
+    return replace(
+        pieces[0],
+        table=pd.concat([piece.table for piece in pieces], ignore_index=True),
+        logits=np.concatenate([piece.logits for piece in pieces]),
+        temperatures=np.concatenate([piece.temperatures for piece in pieces]),
+        notes=tuple(dict.fromkeys(note for piece in pieces for note in piece.notes)),
+    )
+
+
+def _protocol(folder: RunFolder) -> str:
+    try:
+        return str(folder.metrics().get("protocol", "held-out clips of one fold"))
+    except EarshotError:
+        return ""
+
+
+def _finished(folder: RunFolder) -> datetime | None:
+    try:
+        return folder.status().heartbeat
+    except EarshotError:
+        return None
+
+
+def _span(since: datetime | None, until: datetime | None) -> str:
+    after = f" from {since:%Y-%m-%d %H:%M} UTC" if since else ""
+    return after + (f" to {until:%Y-%m-%d %H:%M} UTC" if until else "")

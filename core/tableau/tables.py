@@ -1,0 +1,231 @@
+"""Records → the star schema.
+
+``build`` reads every part once, in pieces: the fact table goes to a Parquet file as it is read, so that a log of a
+million answers never stands in memory; of the labelled answers the logits are kept for the metrics. Everything else is
+small. The same parts give the same tables, to the bit: nothing here asks for the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from core import __version__
+from core.calibration import prediction_set
+from core.descriptors import NAMES
+from core.diagnostics.calibration import bin_index
+from core.recordset import RecordSet
+from core.tableau import aggregates, schema
+from core.tableau.parts import LOG, Part, checked, joined, slim
+from core.training.curves import read_curves
+
+Progress = Callable[[float, str], None]
+Media = Mapping[str, tuple[str | None, str | None]]  # clip → paths of its thumbnail and its sound
+ROWS = 65_536  # of the fact table in memory at a time
+
+
+@dataclass(frozen=True)
+class StarSchema:
+    """Every table. ``facts`` is a Parquet file of ``predictions``; the others are in ``small``."""
+
+    small: dict[str, pa.Table]
+    facts: Path
+
+    def rows(self, name: str) -> int:
+        return pq.read_metadata(self.facts).num_rows if name == schema.PREDICTIONS.name else self.small[name].num_rows
+
+    def batches(self, name: str) -> Iterator[pa.RecordBatch]:
+        """The rows of one table, in order, piece by piece."""
+        if name == schema.PREDICTIONS.name:
+            with pq.ParquetFile(self.facts) as file:
+                yield from file.iter_batches(batch_size=ROWS)
+        else:
+            yield from self.small[name].to_batches(max_chunksize=ROWS)
+
+    def head(self, name: str, rows: int = 100) -> pd.DataFrame:
+        """The first rows, to look at."""
+        first = next(self.batches(name), None)
+        table = schema.empty(schema.BY_NAME[name]) if first is None else pa.Table.from_batches([first])
+        return table.slice(0, rows).to_pandas()
+
+
+@dataclass(frozen=True)
+class _Digest:
+    """What is kept of a part once its answers have been written."""
+
+    part: Part
+    labelled: RecordSet
+    n: int
+    seeds: int
+    temperature: float
+    last: datetime | None
+    notes: tuple[str, ...]
+
+
+def build(
+    parts: Sequence[Part],
+    facts: Path,
+    *,
+    gold: Mapping[str, pa.Table] | None = None,
+    media: Media | None = None,
+    progress: Progress = lambda share, what: None,
+) -> StarSchema:
+    """Read ``parts`` and write the fact table to ``facts``. Raises ``EarshotError`` where they do not go together.
+
+    ``gold``: tables of the gold clips; left empty where their classes are not those of the parts.
+    """
+    parts = checked(parts)
+    digests = list(_write_facts(parts, facts, media or {}, progress))
+    progress(0.9, "metrics")
+    names = parts[0].class_names
+    frames: dict[str, list[pd.DataFrame]] = {}
+    for digest in digests:
+        for name, frame in aggregates.of(digest.part.run_id, digest.labelled):
+            frames.setdefault(name, []).append(frame)
+        if digest.part.folder is not None:
+            frames.setdefault("training_curves", []).append(_curves(digest.part.run_id, digest.part.folder))
+    frames["classes"] = [_classes(names)]
+    frames["about"] = [_about(digests)]
+    small = {
+        table.name: _table(table, frames.get(table.name, []))
+        for table in schema.TABLES
+        if table is not schema.PREDICTIONS
+    }
+    small["data_dictionary"] = schema.dictionary()
+    small |= _fitting(gold or {}, names)
+    return StarSchema(small, facts)
+
+
+def _write_facts(parts: Sequence[Part], path: Path, media: Media, progress: Progress) -> Iterator[_Digest]:
+    total, done = max(sum(part.n for part in parts), 1), 0
+    with pq.ParquetWriter(path, schema.PREDICTIONS.arrow, compression="zstd") as writer:
+        for part in parts:
+            labelled: list[RecordSet] = []
+            notes: list[str] = []
+            temperatures, n, seeds, last = 0.0, 0, 1, None
+            for records in part.chunks():
+                writer.write_table(facts_of(part, records, media))
+                labelled.append(slim(records))
+                temperatures += float(records.temperatures.sum())
+                notes += records.notes
+                n += len(records)
+                seeds = max(seeds, int(records.table["seed"].nunique()))
+                last = _last(records, last)
+                done += len(records)
+                progress(0.85 * min(done / total, 1), f"{done:,} of {total:,} answers")
+            known = joined([piece for piece in labelled if len(piece)], part.class_names)
+            mean = temperatures / n if n else float("nan")
+            yield _Digest(part, known, n, seeds, mean, part.created_at or last, tuple(dict.fromkeys(notes)))
+
+
+def facts_of(part: Part, records: RecordSet, media: Media) -> pa.Table:
+    """Rows of ``predictions``."""
+    frame = records.frame().rename(
+        columns={"label": "true_label", "predicted": "predicted_label", "entropy": "entropy_nats"}
+    )
+    logged = part.kind == LOG
+    sets = None
+    if records.conformal_quantile is not None:
+        sets = prediction_set(records.probabilities, records.conformal_quantile).sum(axis=-1)
+    frame = frame.assign(
+        prediction_id=_ids(part, frame),
+        run_id=part.run_id,
+        file_name=frame["name"] if "name" in frame else frame["clip_id"],
+        origin=frame.get("origin", "held-out"),
+        confidence_bin=bin_index(records.confidence),
+        conformal_set_size=pd.NA if sets is None else sets,
+        fingerprint=part.fingerprint or None,
+        **_quality(frame),
+        **_paths(frame, media),
+    )
+    for name in (*NAMES, "duration_s", "latency_ms", "backend"):
+        if name not in frame:
+            frame[name] = np.nan
+    if not logged or "created_at" not in frame:
+        frame["created_at"] = pd.NaT
+    return schema.conform(schema.PREDICTIONS, frame)
+
+
+def _ids(part: Part, frame: pd.DataFrame) -> pd.Series[Any]:
+    if part.kind == LOG:
+        return f"{part.run_id}/" + frame["id"].astype("str")
+    ids = f"{part.run_id}/" + frame["seed"].astype("str") + "/" + frame["clip_id"].astype("str")
+    again = ids.groupby(ids).cumcount()  # a file of records may hold a clip twice
+    return ids.where(again == 0, ids + "/" + again.astype("str"))
+
+
+def _quality(frame: pd.DataFrame) -> dict[str, Any]:
+    if "quality" not in frame:
+        return {f"quality_{code}": pd.NA for code in schema.QUALITY}
+    codes = [{warning["code"] for warning in warnings or ()} for warnings in frame["quality"]]
+    return {f"quality_{code}": [code in found for found in codes] for code in schema.QUALITY}
+
+
+def _paths(frame: pd.DataFrame, media: Media) -> dict[str, Any]:
+    paths = [media.get(clip, (None, None)) for clip in frame["clip_id"]] if media else [(None, None)] * len(frame)
+    return {
+        "thumbnail_path": pd.Series([thumbnail for thumbnail, _ in paths], dtype=object),
+        "audio_path": pd.Series([sound for _, sound in paths], dtype=object),
+    }
+
+
+def _last(records: RecordSet, last: datetime | None) -> datetime | None:
+    if "created_at" not in records.table or not len(records):
+        return last
+    newest: datetime = records.table["created_at"].max().to_pydatetime()
+    return newest if last is None else max(newest, last)
+
+
+def _classes(names: Sequence[str]) -> pd.DataFrame:
+    plain = [name.replace("_", " ").strip() for name in names]
+    return pd.DataFrame(
+        {"label": names, "class_name": [n[:1].upper() + n[1:] for n in plain], "class_index": range(len(names))}
+    )
+
+
+def _curves(run_id: str, folder: Path) -> pd.DataFrame:
+    order = ["member", "metric", "epoch"]
+    return read_curves(folder).assign(run_id=run_id).sort_values(order, kind="stable", ignore_index=True)
+
+
+def _about(digests: Sequence[_Digest]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "run_id": digest.part.run_id,
+            "kind": digest.part.kind,
+            "protocol": digest.part.protocol,
+            "dataset": digest.part.dataset,
+            "fingerprint": digest.part.fingerprint,
+            "n_answers": digest.n,
+            "n_labelled": len(digest.labelled),
+            "n_clips": digest.labelled.n_clips if len(digest.labelled) else 0,
+            "n_classes": len(digest.part.class_names),
+            "n_seeds": digest.seeds,
+            "temperature": digest.temperature,
+            "created_at": digest.last,
+            "notes": "; ".join(digest.notes),
+            "earshot_version": __version__,
+        }
+        for digest in digests
+    )
+
+
+def _table(table: schema.Table, frames: Sequence[pd.DataFrame]) -> pa.Table:
+    filled = [schema.conform(table, frame) for frame in frames if len(frame)]
+    return pa.concat_tables(filled) if filled else schema.empty(table)
+
+
+def _fitting(gold: Mapping[str, pa.Table], class_names: Sequence[str]) -> dict[str, pa.Table]:
+    """The gold clips' tables, if their classes are these: otherwise their labels would refer to nothing."""
+    if not gold:
+        return {}
+    known = set(schema.safe_text(pa.array(list(class_names), pa.string())).to_pylist())
+    return dict(gold) if set(gold["windows"]["label"].unique().to_pylist()) <= known else {}
