@@ -33,6 +33,14 @@ navigation = st.navigation(
                 help="One clip after the other: what it is, what was answered, why, and what is like it.",
             ),
         ],
+        "Model": [
+            st.Page(
+                PAGES / "training.py",
+                title="Training",
+                icon=":material/monitoring:",
+                help="Every training run: loss, accuracy, learning rate and confusion, epoch by epoch.",
+            ),
+        ],
     }
 )
 navigation.run()

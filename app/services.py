@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
@@ -22,12 +22,16 @@ from core.errors import AudioError, DatasetError, RecordsError
 from core.records import Prediction
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from core.audio import Waveform
     from core.backend import Backend
     from core.dataset import Clip, Dataset
     from core.explain import Explanation
+    from core.jobs import Trainer
     from core.recordset import RecordSet
     from core.store import Store
+    from core.training.overview import RunFacts
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -255,3 +259,47 @@ def _store(url: str) -> Store:
     from core.store import Store
 
     return Store.open(url)
+
+
+def trainer() -> Trainer:
+    """Training on this machine: jobs in the runs folder."""
+    from core.jobs import LocalTrainer
+
+    return LocalTrainer(settings().runs_dir)
+
+
+def runs() -> list[RunFacts]:
+    """Every training run here, what moved last first, then the one that the shipped model comes from."""
+    from core.training.overview import run_facts, runs_in
+
+    if settings().runs_dir.is_dir():
+        trainer().jobs()  # notices jobs whose process has gone
+    return [*runs_in(settings().runs_dir), replace(run_facts(SHIPPED_RUN), name=SHIPPED)]
+
+
+def training_curves(folder: Path) -> DataFrame:
+    """``member, epoch, metric, value``; read again when the run has written more."""
+    from core.training.curves import stamp
+
+    return _training_curves(folder, stamp(folder))
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def _training_curves(folder: Path, stamp: tuple[tuple[str, int], ...]) -> DataFrame:
+    from core.training.curves import read_curves
+
+    return read_curves(folder)
+
+
+def training_confusions(folder: Path) -> DataFrame:
+    """``member, epoch, true, predicted, n``; read again when the run has written more."""
+    from core.training.curves import stamp
+
+    return _training_confusions(folder, stamp(folder))
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def _training_confusions(folder: Path, stamp: tuple[tuple[str, int], ...]) -> DataFrame:
+    from core.training.curves import read_confusions
+
+    return read_confusions(folder)

@@ -65,3 +65,7 @@ RECORDS_PICKED: Key[str] = Key("records_picked", "shipped")  # the chooser on th
 RECORDS_UPLOAD: Key[None] = Key("records_upload", None)  # st.file_uploader's own
 RECORDS_FILE: Key[RecordsFile | None] = Key("records_file", None)  # what came by it, kept over pages
 RECORDS_CLASSES: Key[str] = Key("records_classes", "")  # names for a file that has none
+
+TRAINING_RUN: Key[str] = Key("run", "")  # on the Training page; the URL says it too
+CURVES_MEMBER: Key[str] = Key("curves_member", "")  # which network of a cross-validation, a page
+CURVES_EPOCH: Key[int] = Key("curves_epoch", 0)

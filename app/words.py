@@ -12,6 +12,7 @@ from core.records import Prediction, SourceFacts
 
 if TYPE_CHECKING:
     from core.artifact import Manifest
+    from core.training.overview import RunFacts
 
 CLEAR_MARGIN = 0.5  # the first class then holds over half of all probability and no other can come near
 CLOSE_MARGIN = 0.15  # below it a small change of the recording can swap the first two
@@ -153,3 +154,34 @@ def source(facts: SourceFacts) -> str:
     """What the file was: ``44.1 kHz mono, ogg (vorbis)``."""
     channels = _CHANNELS.get(facts.channels, f"{facts.channels} channels")
     return f"{facts.sample_rate_hz / 1000:g}{SPACE}kHz {channels}, {facts.container} ({facts.codec})"
+
+
+def accuracy(run: RunFacts) -> str:
+    """``95.2 % (92.7 % to 96.9 %, n = 400)``; empty where no clip was held out."""
+    if run.accuracy is None or run.low is None or run.high is None:
+        return ""
+    return f"{_tenth(run.accuracy)} ({_tenth(run.low)} to {_tenth(run.high)}, n{SPACE}={SPACE}{run.n:,})"
+
+
+def _tenth(share: float) -> str:
+    return f"{share * 100:.1f}{SPACE}%"
+
+
+def run_in_words(run: RunFacts) -> str:
+    """State, data, protocol and result of a training run, in one line."""
+    parts = [plain(run.state), literal(run.dataset), run.protocol, f"{run.epochs} epochs", literal(run.message)]
+    if run.accuracy is not None:
+        parts.append(f"held-out accuracy {accuracy(run)}")
+    return " · ".join(part for part in parts if part)
+
+
+def remaining(value_s: float | None) -> str:
+    """How long something will still take, no finer than anyone can know: ``about 4 min``."""
+    if value_s is None:
+        return "time left not known yet"
+    if value_s < 90:
+        return f"about {max(1, round(value_s))}{SPACE}s left"
+    minutes = round(value_s / 60)
+    if minutes < 90:
+        return f"about {minutes}{SPACE}min left"
+    return f"about {value_s / 3600:.1f}{SPACE}h left"

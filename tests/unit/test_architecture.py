@@ -20,6 +20,7 @@ LAYERS = [
     {"core.explain", "core.gold", "core.recordset"},
     {"core.training", "core.training.runs", "core.training.curves"},
     {"core.jobs"},
+    {"core.training.overview"},
     {"core.backend", "core.bench", "core.wire"},
     {
         "core.diagnostics",
@@ -32,7 +33,7 @@ LAYERS = [
     {"core.diagnostics.causes"},
     {"core.diagnostics.drift"},
     {"core.diagnostics.drift_tables"},
-    {"core.figures", "core.figures.audio", "core.figures.picture", "core.figures.training"},
+    {"core.figures", "core.figures.audio", "core.figures.picture", "core.figures.training", "core.figures.curves"},
     {
         "core.report",
         "core.openset",
