@@ -18,7 +18,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 
@@ -34,7 +34,7 @@ from core.serving.body import BodyLimits
 from core.serving.door import Door, error_response
 from core.serving.messages import Answer, BatchAnswer, ErrorFacts, Failed, RequestError, shown_name
 from core.serving.metrics import CONTENT_TYPE, Metrics
-from core.serving.openapi import BATCH, ERRORS, PNG, SOUND, described
+from core.serving.openapi import BATCH, ERRORS, PNG, SOUND, with_keys
 from core.serving.workers import Deadline, Workers
 from core.store import Store
 
@@ -70,7 +70,8 @@ def create_api(backend: Backend, *, store: Store, settings: Settings | None = No
     )
     service = Service(backend, store, settings, workers)
     service.add_routes(api)
-    described(api.openapi(), OPEN_PATHS)
+    if settings.api_key:
+        with_keys(api.openapi(), OPEN_PATHS)
     api.add_middleware(
         Door,
         access=Access(settings.api_key.get_secret_value() if settings.api_key else None),
@@ -226,16 +227,25 @@ async def _files(request: Request, field: str, *, at_most: int) -> Sounds:
         form = await parser.parse()
     except (MultiPartException, ValueError) as exc:
         raise RequestError(400, "bad_multipart", f"Expected multipart/form-data, got what is not: {exc}") from exc
-    found: Sounds = []
-    for name, value in form.multi_items():
-        if name != field or not isinstance(value, UploadFile):
-            raise RequestError(422, "unknown_field", f"Expected files named {field!r} alone, got {name[:80]!r}.")
-        found.append((shown_name(value.filename), await value.read()))
+    try:
+        found = [(shown_name(value.filename), await value.read()) for value in _only(field, form)]
+    finally:
+        await form.close()
     if not 1 <= len(found) <= at_most:
         many = "one file" if at_most == 1 else f"1 to {at_most} files"
         hint = " For several: /v1/classify/batch." if at_most == 1 and found else ""
         raise RequestError(422, "number_of_files", f"Expected {many} named {field!r}, got {len(found)}.{hint}")
     return found
+
+
+def _only(field: str, form: FormData) -> list[UploadFile]:
+    """The files of ``form``, all of them of ``field``; nothing else may be there."""
+    files = []
+    for name, value in form.multi_items():
+        if name != field or not isinstance(value, UploadFile):
+            raise RequestError(422, "unknown_field", f"Expected files named {field!r} alone, got {name[:80]!r}.")
+        files.append(value)
+    return files
 
 
 class _InMemory(MultiPartParser):
