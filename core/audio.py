@@ -71,9 +71,15 @@ def window_spans(n_samples: int, audio: AudioConfig) -> list[tuple[int, int]]:
     return [(start, start + audio.window_samples) for start in starts]
 
 
-def write_wav(samples: NDArray[np.float32], sample_rate_hz: int) -> bytes:
-    """Mono 16-bit wav that every browser plays; peaks over full scale are limited to it."""
+def write_wav(samples: NDArray[np.float32], sample_rate_hz: int, *, exact: bool = False) -> bytes:
+    """Mono 16-bit wav that every browser plays; peaks over full scale are limited to it.
+
+    ``exact``: 32-bit float instead, which keeps every sample as it is. For sounds that a backend answers for.
+    """
     buffer = io.BytesIO()
+    if exact:
+        soundfile.write(buffer, samples, sample_rate_hz, format="WAV", subtype="FLOAT")
+        return buffer.getvalue()
     soundfile.write(buffer, np.clip(samples, -1, 1), sample_rate_hz, format="WAV", subtype="PCM_16")
     return buffer.getvalue()
 

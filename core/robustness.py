@@ -7,6 +7,7 @@ of them is what training draws from, though noise and band limits are of the sam
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import av
@@ -112,6 +113,9 @@ CONDITIONS: Mapping[str, Degradation] = {
     "MP3, 64 kbit/s": mp3(64_000),
     "1 s crop": crop,
 }
+
+# Signal-to-noise ratio of the conditions that are noise, and of none at all.
+SNRS_DB: Mapping[str, float] = {"as recorded": math.inf} | {f"white noise, {snr} dB SNR": snr for snr in (20, 10, 0)}
 
 
 def degraded(name: str, sounds: Sequence[Samples], sample_rate_hz: int, *, seed: int = 0) -> list[Samples]:

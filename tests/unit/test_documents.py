@@ -25,9 +25,13 @@ def tracked() -> list[str]:
 def tree() -> dict[str, str]:
     """Path → what the README says of it."""
     block = next(part for part in README.split("```") if part.lstrip().startswith("app/"))
-    found, folder = {}, ""
+    found, folder, last = {}, "", ""
     for line in block.strip("\n").splitlines():
+        if line.startswith(" " * 8):  # the line before goes on
+            found[last] += " " + line.strip()
+            continue
         name, _, says = line.strip().partition(" ")
+        last = name if not line.startswith(" ") else folder + name
         if not line.startswith(" "):
             folder = name if name.endswith("/") else ""
             found[name] = says.strip()

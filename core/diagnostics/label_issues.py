@@ -1,0 +1,102 @@
+"""Clips whose label may be wrong: where networks that never heard a clip are sure of another class.
+
+Confident learning (Northcutt et al. 2021, cleanlab): a clip counts towards "labelled i, truly j" when its probability
+of j reaches the mean probability that the clips labelled j have of j. From these counts comes how many labels of each
+kind are likely wrong, and the clips with the least probability of their label are named. It finds candidates: an
+error of the network on a rightly labelled, odd clip looks the same, so a person has to listen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from core.diagnostics.clips import Clips, labelled_clips
+from core.diagnostics.neighbours import unit_rows
+from core.recordset import RecordSet
+
+COLUMNS = ("clip_id", "seed", "fold", "source_group", "label", "suggested", "label_probability", "probability", "why")
+NEIGHBOURS = 5  # asked for their labels
+SHOWN = 200  # candidates for which neighbours are looked for; nobody listens to more
+
+
+@dataclass(frozen=True)
+class LabelIssues:
+    """``found`` candidates among ``n`` labelled clips; ``table`` has the first ``SHOWN`` of them, ``COLUMNS``."""
+
+    n: int
+    found: int
+    table: pd.DataFrame
+
+
+def label_issues(records: RecordSet) -> LabelIssues:
+    """Candidates, the least probable label first. None where fewer than two classes have clips.
+
+    Probabilities are calibrated and means over networks. ``why`` says what speaks against the label.
+    """
+    clips = labelled_clips(records)
+    present = np.unique(clips.targets)
+    found = _candidates(clips, present) if present.size > 1 else np.zeros(0, dtype=np.int64)
+    shown = found[:SHOWN]
+    suggested = clips.probabilities[shown].argmax(axis=1) if shown.size else shown
+    names = np.asarray(clips.class_names, dtype=object)
+    table = clips.table.iloc[shown].assign(
+        suggested=names[suggested],
+        label_probability=clips.probabilities[shown, clips.targets[shown]],
+        probability=clips.probabilities[shown, suggested],
+        why=[
+            _why(records, clips, clip, answer) for clip, answer in zip(shown.tolist(), suggested.tolist(), strict=True)
+        ],
+    )
+    return LabelIssues(len(clips), int(found.size), table[list(COLUMNS)].reset_index(drop=True))
+
+
+def _candidates(clips: Clips, present: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Positions of clips that cleanlab names and whose most probable class is another than their label.
+
+    Only classes that have clips take part; their probabilities are scaled to sum to 1.
+    """
+    from cleanlab.filter import find_label_issues  # takes a moment to import, and few callers come here
+
+    among = clips.probabilities[:, present]
+    named: Any = find_label_issues(
+        np.searchsorted(present, clips.targets),
+        among / among.sum(axis=1, keepdims=True),
+        return_indices_ranked_by="self_confidence",
+        n_jobs=1,
+    )
+    found = np.asarray(named, dtype=np.int64)
+    return found[clips.probabilities[found].argmax(axis=1) != clips.targets[found]]
+
+
+def _why(records: RecordSet, clips: Clips, clip: int, answer: int) -> str:
+    label, other = (clips.class_names[k].replace("_", " ") for k in (int(clips.targets[clip]), answer))
+    p = clips.probabilities[clip]
+    networks = int(clips.networks[clip])
+    who = "The network that never heard it gives" if networks == 1 else f"{networks} networks that never heard it give"
+    said = f"{who} {other} {p[answer]:.0%} and {label} {p[clips.targets[clip]]:.0%}"
+    near = neighbour_labels(records, int(clips.position[clip]))
+    if not near:
+        return said
+    alike = sum(name == clips.class_names[answer] for name in near)
+    return f"{said}; {alike} of the {len(near)} clips nearest to it in the network are labelled {other}"
+
+
+def neighbour_labels(records: RecordSet, position: int, count: int = NEIGHBOURS) -> list[str]:
+    """True classes of the clips nearest to one in the embedding of its network, from other recordings.
+
+    Nearest by cosine, see ``unit_rows``. Empty without embeddings.
+    """
+    if records.embedding is None:
+        return []
+    table = records.table
+    fold, seed, group = (table[column].iloc[position] for column in ("fold", "seed", "source_group"))
+    same = (table["fold"] == fold) & (table["seed"] == seed) & (table["source_group"] != group)
+    others = np.flatnonzero(same.to_numpy() & records.is_labelled)
+    unit = unit_rows(records.embedding[np.append(others, position)])
+    similarity = unit[:-1] @ unit[-1]
+    return [records.class_names[k] for k in records.targets[others[np.argsort(-similarity)[:count]]]]

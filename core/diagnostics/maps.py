@@ -1,0 +1,139 @@
+"""Maps: every clip a point, near those that a network finds alike.
+
+Embeddings of different folds and seeds come from different networks, whose axes have nothing to do with each other:
+one map of all of them would show the networks, not the sounds. So there are two kinds of map.
+
+answers           calibrated logits, less their mean over classes: an axis for each class, the same for every network
+fold F, seed S    the embedding of one network, of the clips it was held out of
+
+PCA keeps distances and shows how much of the spread it leaves out; t-SNE keeps neighbours, and its distances between
+groups mean nothing (van der Maaten and Hinton 2008). Large sets are drawn as a sample, and t-SNE is fitted on part of
+it; the other points are placed: projected by PCA, put among their nearest fitted neighbours by t-SNE.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import KDTree
+from sklearn.manifold import TSNE
+
+from core.diagnostics.clips import Floats
+from core.diagnostics.neighbours import unit_rows
+from core.recordset import RecordSet
+
+Method = Literal["PCA", "t-SNE"]
+METHODS: tuple[Method, ...] = ("PCA", "t-SNE")
+ANSWERS = "answers"
+DRAWN = 3_000  # points a browser draws and hovers over without delay
+FITTED = 800  # points t-SNE is fitted on; about six seconds of one core
+PERPLEXITY = 30.0  # scikit-learn's default
+NEIGHBOURS = 3  # that a placed point is put among
+FEWEST = 3  # points that make a map
+SEED = 0
+
+
+@dataclass(frozen=True)
+class SoundMap:
+    """M of the ``n`` records of a space as points ``xy`` (M, 2); ``position`` (M,) is their row in the set.
+
+    ``placed`` (M,): not part of what t-SNE was fitted on. ``kept`` is the share of the variance that the two axes of a
+    PCA hold, nan for t-SNE. Without enough records M = 0.
+    """
+
+    space: str
+    method: Method
+    n: int
+    position: NDArray[np.int64]
+    xy: Floats
+    placed: NDArray[np.bool_]
+    kept: float
+
+
+def spaces(records: RecordSet) -> list[str]:
+    """What can be drawn: the answers of all networks, then the embedding of each network."""
+    if records.embedding is None:
+        return [ANSWERS]
+    networks = records.table[["fold", "seed"]].drop_duplicates().sort_values(["seed", "fold"])
+    return [ANSWERS, *(network(fold, seed) for fold, seed in networks.itertuples(index=False))]
+
+
+def network(fold: int, seed: int) -> str:
+    """The name of one network's space."""
+    return f"fold {fold}, seed {seed}"
+
+
+def sound_map(records: RecordSet, space: str = ANSWERS, method: Method = "PCA") -> SoundMap:
+    """Draw one space. The same records give the same map: every random choice is seeded."""
+    rows, vectors = _vectors(records, space)
+    drawn = _sample(records, rows)
+    position, points = rows[drawn], vectors[drawn]
+    if position.size < FEWEST:
+        empty = np.zeros(0, dtype=np.int64)
+        return SoundMap(space, method, rows.size, empty, np.zeros((0, 2)), empty.astype(bool), float("nan"))
+    if method == "PCA":
+        xy, kept = _pca(points)
+        return SoundMap(space, method, rows.size, position, _turned(xy), np.zeros(len(xy), dtype=bool), kept)
+    fitted = np.arange(len(points)) < FITTED
+    xy = np.empty((len(points), 2))
+    xy[fitted] = _tsne(points[fitted])
+    if not fitted.all():
+        xy[~fitted] = place(points[~fitted], points[fitted], xy[fitted])
+    return SoundMap(space, method, rows.size, position, xy, ~fitted, float("nan"))
+
+
+def place(points: Floats, among: Floats, xy: Floats) -> Floats:
+    """Put ``points`` (M, D) into a map that has ``among`` (N, D) at ``xy`` (N, 2).
+
+    Each goes to the mean of its ``NEIGHBOURS`` nearest, weighted by inverse distance; a point of the map to its place.
+    """
+    distance, index = KDTree(among).query(points, k=min(NEIGHBOURS, len(among)))
+    distance, index = distance.reshape(len(points), -1), index.reshape(len(points), -1)
+    weight = 1 / np.maximum(distance, 1e-9)
+    return np.asarray((xy[index] * weight[:, :, None]).sum(axis=1) / weight.sum(axis=1)[:, None])
+
+
+def _vectors(records: RecordSet, space: str) -> tuple[NDArray[np.int64], Floats]:
+    """Rows of a space, and their vectors."""
+    if space == ANSWERS:
+        scaled = records.logits / records.temperatures[:, None]
+        return np.arange(len(records)), np.asarray(scaled - scaled.mean(axis=1, keepdims=True), dtype=np.float64)
+    assert records.embedding is not None, "spaces() names networks only where there are embeddings"
+    table = records.table
+    fold, seed = next(of for of in {*zip(table["fold"], table["seed"], strict=True)} if network(*of) == space)
+    rows = np.flatnonzero(((table["fold"] == fold) & (table["seed"] == seed)).to_numpy())
+    return rows, unit_rows(records.embedding[rows]).astype(np.float64)
+
+
+def _sample(records: RecordSet, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """At most ``DRAWN`` of ``rows``, as positions among them, in random order: errors first, up to half of the map."""
+    if rows.size <= DRAWN:
+        return np.arange(rows.size)
+    order = np.random.default_rng(SEED).permutation(rows.size)
+    wrong = (~records.correct & records.is_labelled)[rows[order]]
+    errors, others = order[wrong][: DRAWN // 2], order[~wrong]
+    chosen = np.concatenate([errors, others[: DRAWN - errors.size]])
+    return np.random.default_rng(SEED).permutation(chosen)
+
+
+def _pca(points: Floats) -> tuple[Floats, float]:
+    """The two directions of largest variance, and the share of the variance they hold; 0 where nothing varies."""
+    centred = points - points.mean(axis=0)
+    variances, directions = np.linalg.eigh(centred.T @ centred)  # rising
+    total = variances.clip(0).sum()
+    return centred @ directions[:, [-1, -2]], float(variances[-2:].clip(0).sum() / total) if total > 0 else 0.0
+
+
+def _tsne(points: Floats) -> Floats:
+    perplexity = min(PERPLEXITY, (len(points) - 1) / 3)
+    fitted = TSNE(perplexity=perplexity, init="pca", random_state=SEED).fit_transform(points.astype(np.float32))
+    return _turned(fitted)
+
+
+def _turned(xy: Floats) -> Floats:
+    """Signs of axes are arbitrary: the farthest point of each is on the positive side."""
+    farthest = xy[np.abs(xy).argmax(axis=0), np.arange(2)]
+    return np.asarray(xy * np.where(farthest < 0, -1.0, 1.0), dtype=np.float64)

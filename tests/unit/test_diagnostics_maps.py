@@ -1,0 +1,80 @@
+"""Maps: what they keep, and that they never mix networks."""
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import pdist
+from sklearn.manifold import trustworthiness
+
+from core.diagnostics import maps
+from core.diagnostics.maps import ANSWERS, network, place, sound_map, spaces
+from tests.answers import answers
+
+
+def test_spaces_are_the_answers_and_each_network() -> None:
+    assert spaces(answers(seeds=2, folds=2)) == [
+        ANSWERS,
+        *(network(fold, seed) for seed in (0, 1) for fold in (1, 2)),
+    ]
+    assert spaces(answers(embedded=False)) == [ANSWERS]
+
+
+def test_pca_is_the_best_projection_onto_two_axes() -> None:
+    records = answers()
+    drawn = sound_map(records)
+    centred = records.logits - records.logits.mean(axis=1, keepdims=True)
+    centred = centred - centred.mean(axis=0)
+    u, s, _ = np.linalg.svd(centred, full_matrices=False)
+    np.testing.assert_allclose(pdist(drawn.xy), pdist(u[:, :2] * s[:2]), rtol=1e-4)
+    assert drawn.kept == pytest.approx((s[:2] ** 2).sum() / (s**2).sum())
+    assert drawn.position.tolist() == list(range(200))
+
+
+def test_a_networks_map_has_its_clips_only() -> None:
+    records = answers(seeds=2)
+    drawn = sound_map(records, network(2, 1))
+    table = records.table.iloc[drawn.position]
+    assert set(zip(table["fold"], table["seed"], strict=True)) == {(2, 1)}
+    assert drawn.n == len(drawn.position) == 40
+
+
+def test_tsne_keeps_neighbours_and_is_the_same_every_time() -> None:
+    records = answers(120)
+    drawn, again = (sound_map(records, ANSWERS, "t-SNE") for _ in range(2))
+    np.testing.assert_array_equal(drawn.xy, again.xy)
+    centred = records.logits - records.logits.mean(axis=1, keepdims=True)
+    assert trustworthiness(centred[drawn.position], drawn.xy) > 0.9
+    assert not drawn.placed.any()
+
+
+def test_a_large_set_is_drawn_as_a_sample_that_keeps_errors_and_places_the_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(maps, "DRAWN", 150)
+    monkeypatch.setattr(maps, "FITTED", 100)
+    records = answers(600, accuracy=0.95)
+    drawn = sound_map(records, ANSWERS, "t-SNE")
+    assert (drawn.n, len(drawn.xy), int(drawn.placed.sum())) == (600, 150, 50)
+    assert set(np.flatnonzero(~records.correct)) <= set(drawn.position)
+    assert np.isfinite(drawn.xy).all()
+    assert len(set(drawn.position)) == 150
+
+
+def test_points_are_placed_among_their_neighbours() -> None:
+    among = np.array([[0.0, 0], [1, 0], [0, 1], [50, 50]])
+    xy = np.array([[0.0, 0], [10, 0], [0, 10], [99, 99]])
+    np.testing.assert_allclose(place(among[[1]], among, xy), xy[[1]], atol=1e-6)
+    middle = place(np.array([[0.5, 0.5]]), among, xy)
+    np.testing.assert_allclose(middle, [[10 / 3, 10 / 3]])
+
+
+@pytest.mark.parametrize("method", maps.METHODS)
+def test_too_few_records_make_an_empty_map(method: maps.Method) -> None:
+    drawn = sound_map(answers().take(np.arange(2)), ANSWERS, method)
+    assert drawn.xy.shape == (0, 2)
+    assert drawn.n == 2
+
+
+def test_equal_records_make_a_map_of_one_place() -> None:
+    drawn = sound_map(answers().take(np.zeros(5, dtype=np.int64)))
+    np.testing.assert_allclose(drawn.xy, 0, atol=1e-9)
+    assert drawn.kept == 0
