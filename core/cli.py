@@ -23,6 +23,7 @@ app = typer.Typer(
 
 ArtifactOption = Annotated[Path | None, typer.Option("--artifact", help="Model folder; EARSHOT_ARTIFACT otherwise.")]
 DataOption = Annotated[Path, typer.Option("--data", help="Dataset in ESC-50's layout: audio/ and meta/esc50.csv.")]
+DevicesOption = Annotated[int, typer.Option("--devices", min=1, help="GPUs (else processes) that share each epoch.")]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any training setting, e.g. augment.crop_s=3.")
 ]
@@ -181,6 +182,7 @@ def train(
     resume: Annotated[
         Path | None, typer.Option(help="Go on with this interrupted run folder, as it was asked.")
     ] = None,
+    devices: DevicesOption = 1,
     changes: SetOption = None,
 ) -> None:
     """Train one model; its run folder holds records, metrics, TensorBoard events and an artifact."""
@@ -201,7 +203,7 @@ def train(
             train=train_config(changes or [], epochs=epochs, seed=seed),
             **_origin(dataset),
         )
-    run_training(config, dataset, folder)
+    run_training(config, dataset, folder, devices=devices)
     print(json.dumps({"run": str(folder.path), **folder.metrics()}, indent=2))
 
 
@@ -219,11 +221,16 @@ def crossval(
             help="Train once more without these classes, to measure how unknown sounds are told. Repeatable.",
         ),
     ] = None,
+    leave_out_epochs: Annotated[
+        int | None, typer.Option(min=1, help="Of the networks without some classes; a quarter of --epochs otherwise.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Networks trained at once, each with its share of the cores.")] = 1,
+    devices: DevicesOption = 1,
     changes: SetOption = None,
 ) -> None:
     """Train every fold and seed and one model on all folds. Killed anywhere, the same command goes on."""
     from core.dataset import load_dataset
-    from core.training.crossval import CrossvalConfig, cross_validate
+    from core.training.crossval import CrossvalConfig, Means, cross_validate
     from core.training.runs import RunFolder, train_config
 
     dataset = load_dataset(data)
@@ -233,10 +240,11 @@ def crossval(
         folds=dataset.folds,
         seeds=tuple(range(seeds)),
         left_out=_left_out(leave_out or [], dataset.class_names),
+        left_out_epochs=leave_out_epochs or max(1, epochs // 4),
         train=train_config(changes or [], epochs=epochs),
         **_origin(dataset),
     )
-    cross_validate(config, dataset, folder)
+    cross_validate(config, dataset, folder, means=Means(jobs, devices))
     print(json.dumps({"run": str(folder.path), **folder.metrics()}, indent=2))
 
 

@@ -49,7 +49,7 @@ class FeatureConfig(Frozen):
     """Log-mel spectrogram: Slaney mel scale and area normalisation, Hann window, power in dB."""
 
     n_fft: Positive = 1024
-    hop_samples: Positive = 320
+    hop_samples: Positive = 512
     n_mels: Positive = 64
     f_min_hz: float = Field(40.0, ge=0)
     f_max_hz: float = Field(15_000.0, gt=0)
@@ -59,8 +59,8 @@ class FeatureConfig(Frozen):
 class ModelConfig(Frozen):
     """Residual network over (B, 1, F, T); the number of classes comes from the data."""
 
-    stem_channels: Positive = 32
-    stage_channels: tuple[Positive, ...] = (32, 64, 128, 256)
+    stem_channels: Positive = 16
+    stage_channels: tuple[Positive, ...] = (16, 48, 128, 256)
     blocks_per_stage: Positive = 1
     squeeze_excite: bool = Field(False, description="channel gates in every block (Hu et al. 2018)")
     attention_pool: bool = Field(False, description="weigh moments by a learned attention in place of mean + max")
@@ -109,15 +109,17 @@ class AugmentConfig(Frozen):
 class TrainConfig(Frozen):
     """One training run. The last epoch is what is reported: nothing is selected on the held-out fold."""
 
-    epochs: Positive = 320
-    batch_size: Positive = 32
+    epochs: Positive = 240
+    batch_size: Positive = 16
     learning_rate: float = Field(2e-3, gt=0)
     weight_decay: float = Field(1e-2, ge=0)
     warmup_fraction: float = Field(0.1, gt=0, lt=1)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     ema_decay: float = Field(0.0, ge=0, lt=1, description="0 switches the weight average off")
     seed: int = Field(0, ge=0)
-    precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed"
+    precision: Literal["auto", "bf16-mixed", "32-true"] = Field(
+        "auto", description="of the network; auto: bf16 where the processor multiplies it faster, else 32 bits"
+    )
     validate_every_epochs: Positive = 1
     audio: AudioConfig = AudioConfig()
     features: FeatureConfig = FeatureConfig()

@@ -21,3 +21,10 @@ def processor() -> str:
     name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
     cores = os.cpu_count() or 1
     return f"{name}, {cores} core{'s' * (cores != 1)}"
+
+
+def multiplies_bf16_faster(device_type: str) -> bool:
+    """Whether matrix units take bfloat16: GPUs since Ampere, Xeons with AMX. Elsewhere it is slower than float32."""
+    if device_type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device_type == "cpu" and bool(torch.cpu._is_amx_tile_supported())

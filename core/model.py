@@ -1,8 +1,8 @@
 """AudioResNet: a residual network over log-mel spectrograms, waveform in, logits and embedding out.
 
-    stem    5×5 conv, stride 2             (B, 32, F/2,  T/2)
-    stage1  residual block(s), stride 1    (B, 32, F/2,  T/2)
-    stage2  residual block(s), stride 2    (B, 64, F/4,  T/4)
+    stem    5×5 conv, stride 2             (B, 16, F/2,  T/2)
+    stage1  residual block(s), stride 1    (B, 16, F/2,  T/2)
+    stage2  residual block(s), stride 2    (B, 48, F/4,  T/4)
     stage3  residual block(s), stride 2    (B, 128, F/8, T/8)
     stage4  residual block(s), stride 2    (B, 256, F/16, T/16)
     pool    mean over F, then mean + max over T   (Kong et al. 2020, PANNs), or attention over T

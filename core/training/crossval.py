@@ -2,23 +2,32 @@
 
     python -m core crossval --data DIR --seeds 3
 
-Members are ordinary run folders under ``members/``. A member that finished is never trained again and one that was
-interrupted goes on from its last checkpoint, so the command can be killed anywhere and simply repeated.
+Members are ordinary run folders under ``members/``, each measured as soon as it is trained. A member that finished is
+never trained again and one that was interrupted goes on from its last checkpoint, so the command can be killed anywhere
+and simply repeated, also with more seeds or left-out classes than before.
 """
 
 from __future__ import annotations
 
 import logging
+import math
+import multiprocessing
+import os
+import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from core.artifact import Facts, load_artifact, save_artifact
 from core.audio import Waveform
-from core.config import Frozen, TrainConfig
+from core.config import Frozen, Positive, TrainConfig
 from core.dataset import Dataset
 from core.evaluation import Calibration, answer_degraded, calibrate, pool, summarise_robustness
 from core.hardware import hardware
@@ -34,7 +43,8 @@ log = logging.getLogger(__name__)
 class CrossvalConfig(Frozen):
     """What was asked. ``train.seed`` is replaced by each of ``seeds``.
 
-    For each of ``left_out`` one more network is trained without these classes, to measure how it takes their sounds.
+    For each of ``left_out`` one more network is trained without these classes, for ``left_out_epochs``, to measure how
+    it takes their sounds.
     """
 
     run_id: str
@@ -44,30 +54,41 @@ class CrossvalConfig(Frozen):
     folds: tuple[int, ...]
     seeds: tuple[int, ...]
     left_out: tuple[tuple[str, ...], ...] = ()
+    left_out_epochs: Positive
     train: TrainConfig
     code_version: str
 
 
-def cross_validate(config: CrossvalConfig, dataset: Dataset, folder: RunFolder) -> None:
+@dataclass(frozen=True)
+class Means:
+    """What a cross-validation runs on; none of it changes what comes out.
+
+    ``jobs`` members are trained at once, each in a process of its own with its share of the cores: on CPUs two
+    processes of one thread do more than one of two. ``devices`` share the clips of each member.
+    """
+
+    jobs: int = 1
+    devices: int = 1
+
+
+def cross_validate(config: CrossvalConfig, dataset: Dataset, folder: RunFolder, *, means: Means = Means()) -> None:
     """Train what is missing, then write ``oof.parquet``, ``metrics.json`` and ``artifact/``, the model on all folds.
 
     Raises ``RunError`` when ``folder`` holds something else.
     """
-    folder.begin(config)
+    folder.begin(config, may_grow=("seeds", "left_out"))
     members = list(_members(config))
     with folder.lock():
-        waves = decode_clips(dataset.clips, config.train.audio)
-        for position, member in enumerate(members):
-            folder.write_status("running", position, len(members), message=member.run_id)
-            _train_member(member, dataset, folder, waves, f"{position + 1}/{len(members)}")
-        held_out = [member for member in members if member.fold is not None and not member.left_out]
-        records = pd.concat([_member(folder, member).records() for member in held_out], ignore_index=True)
-        degraded = pd.concat([_degrade(member, dataset, folder, waves) for member in held_out], ignore_index=True)
+        _complete_members(members, dataset, folder, means)
+        runs = {member.run_id: _member(folder, member) for member in members}
+        held_out = [member.run_id for member in members if member.fold is not None and not member.left_out]
+        records = pd.concat([runs[name].records() for name in held_out], ignore_index=True)
+        degraded = pd.concat([pd.read_parquet(runs[name].robustness) for name in held_out], ignore_index=True)
+        scored = [pd.read_parquet(runs[member.run_id].unknown) for member in members if member.fold is not None]
+        strangers = pd.concat(scored, ignore_index=True)
         calibration = calibrate(records, config.class_names)
         metrics = pool(records, config.class_names) | {"calibration": calibration.report}
         metrics |= {"robustness": summarise_robustness(degraded)} | _circumstances(config, folder, members)
-        scored = [_score_open_set(member, dataset, folder, waves) for member in members if member.fold is not None]
-        strangers = pd.concat(scored, ignore_index=True)
         metrics["unknown"] = summarise_open_set(strangers, rng=np.random.default_rng(0))
         folder.write_oof(records)
         write_table(folder.robustness, degraded)
@@ -76,6 +97,49 @@ def cross_validate(config: CrossvalConfig, dataset: Dataset, folder: RunFolder) 
         trained_on_all = next(member for member in members if member.fold is None)
         _ship(folder, _member(folder, trained_on_all), calibration, fit_rule(strangers), metrics)
         folder.write_status("finished", len(members), len(members))
+
+
+def _complete_members(members: Sequence[RunConfig], dataset: Dataset, folder: RunFolder, means: Means) -> None:
+    """Train and measure every member that is not done, ``means.jobs`` at a time."""
+    missing = [member for member in members if not _complete(_member(folder, member), member)]
+    progress = Progress([member.train.epochs for member in missing], len(members))
+    folder.write_status("running", progress.done, len(members))
+    if means.jobs > 1 and len(missing) > 1:
+        context = multiprocessing.get_context("spawn")
+        setup = (dataset, folder.path, max(1, (os.cpu_count() or 1) // means.jobs))
+        with ProcessPoolExecutor(means.jobs, mp_context=context, initializer=_start_worker, initargs=setup) as pool:
+            for finished in as_completed([pool.submit(_complete_in_worker, member, means) for member in missing]):
+                _tell(finished.result(), folder, progress)
+    elif missing:
+        waves = decode_clips(dataset.clips, missing[0].train.audio)
+        for member in missing:
+            _tell(_complete_member(member, dataset, folder, waves, means), folder, progress)
+
+
+_worker: tuple[Dataset, RunFolder, list[Waveform]] | None = None  # of a process that trains members
+
+
+def _start_worker(dataset: Dataset, path: Path, threads: int) -> None:
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    torch.set_num_threads(threads)
+    global _worker
+    _worker = (dataset, RunFolder(path), [])
+
+
+def _complete_in_worker(member: RunConfig, means: Means) -> RunConfig:
+    assert _worker is not None, "the pool starts its workers"
+    dataset, folder, waves = _worker
+    if not waves:
+        waves += decode_clips(dataset.clips, member.train.audio)
+    return _complete_member(member, dataset, folder, waves, means)
+
+
+def _tell(member: RunConfig, folder: RunFolder, progress: Progress) -> None:
+    progress.finish(member.train.epochs)
+    folder.write_status("running", progress.done, progress.members, message=member.run_id)
+    metrics = _member(folder, member).metrics()
+    accuracy, minutes = metrics.get("accuracy", math.nan), metrics["minutes"]
+    log.info("%s | %s | accuracy %.3f | %.1f min | %s", progress.place, member.run_id, accuracy, minutes, progress.left)
 
 
 def _ship(
@@ -109,6 +173,7 @@ def _members(config: CrossvalConfig) -> Iterator[RunConfig]:
 def _member_config(
     config: CrossvalConfig, run_id: str, fold: int | None, seed: int, left_out: tuple[str, ...] = ()
 ) -> RunConfig:
+    epochs = config.left_out_epochs if left_out else config.train.epochs
     return RunConfig(
         run_id=run_id,
         dataset=config.dataset,
@@ -116,7 +181,7 @@ def _member_config(
         class_names=tuple(name for name in config.class_names if name not in left_out),
         left_out=left_out,
         fold=fold,
-        train=config.train.model_copy(update={"seed": seed}),
+        train=config.train.model_copy(update={"seed": seed, "epochs": epochs}),
         code_version=config.code_version,
     )
 
@@ -125,18 +190,52 @@ def _member(folder: RunFolder, member: RunConfig) -> RunFolder:
     return RunFolder(folder.path / "members" / member.run_id)
 
 
-def _train_member(
-    member: RunConfig, dataset: Dataset, folder: RunFolder, waves: Sequence[Waveform], position: str
-) -> None:
+class Progress:
+    """How far a cross-validation is and how long the rest takes, in epochs: members differ in length."""
+
+    def __init__(self, epochs: Sequence[int], members: int) -> None:
+        self._all, self._trained, self._started = sum(epochs), 0, time.monotonic()
+        self.members, self.done = members, members - len(epochs)
+
+    def finish(self, epochs: int) -> None:
+        """One more member is done; it had ``epochs``."""
+        self._trained += epochs
+        self.done += 1
+
+    @property
+    def place(self) -> str:
+        """``3/29``."""
+        return f"{self.done}/{self.members}"
+
+    @property
+    def left(self) -> str:
+        """``about 40 min left``."""
+        minutes = (time.monotonic() - self._started) / 60 * (self._all - self._trained) / max(self._trained, 1)
+        return f"about {minutes:.0f} min left"
+
+
+def _complete(run: RunFolder, member: RunConfig) -> bool:
+    """Trained and measured; the weights may have been cleared away since, except those that are to be shipped."""
+    if not run.finished():
+        return False
+    if member.fold is None:
+        return run.artifact.exists()
+    return run.unknown.exists() and (run.robustness.exists() or bool(member.left_out))
+
+
+def _complete_member(
+    member: RunConfig, dataset: Dataset, folder: RunFolder, waves: Sequence[Waveform], means: Means
+) -> RunConfig:
+    """Train and measure one member."""
     run = _member(folder, member)
-    if run.finished():
-        return
-    started = time.monotonic()
-    log.info("%s | %s", position, member.run_id)
-    train(member, dataset, run, waves=waves)
+    log.info("%s", member.run_id)
+    train(member, dataset, run, waves=waves, devices=means.devices)
     run.checkpoint.unlink(missing_ok=True)  # 15 MB each, and a finished member never resumes
-    accuracy = run.metrics().get("accuracy", float("nan"))
-    log.info("%s | %s | accuracy %.3f | %.1f min", position, member.run_id, accuracy, (time.monotonic() - started) / 60)
+    if member.fold is not None:
+        if not member.left_out:
+            _degrade(member, dataset, run, waves)
+        _score_open_set(member, dataset, run, waves)
+    return member
 
 
 def _circumstances(config: CrossvalConfig, folder: RunFolder, members: Sequence[RunConfig]) -> dict[str, Any]:
@@ -147,39 +246,34 @@ def _circumstances(config: CrossvalConfig, folder: RunFolder, members: Sequence[
     }
 
 
-def _degrade(member: RunConfig, dataset: Dataset, folder: RunFolder, waves: Sequence[Waveform]) -> pd.DataFrame:
-    """A member's held-out clips under every condition, answered by its own network."""
-    run = _member(folder, member)
-    if not run.robustness.exists():
-        log.info("%s | held-out clips under degradation", member.run_id)
-        chosen = [index for index, clip in enumerate(dataset.clips) if clip.fold == member.fold]
-        clips, heard = [dataset.clips[i] for i in chosen], [waves[i] for i in chosen]
-        net = load_artifact(run.artifact).net
-        write_table(run.robustness, answer_degraded(net, clips, heard, member.train.audio, seed=member.train.seed))
-    return pd.read_parquet(run.robustness)
+def _degrade(member: RunConfig, dataset: Dataset, run: RunFolder, waves: Sequence[Waveform]) -> None:
+    """Answer a member's held-out clips under every condition with its own network."""
+    log.info("%s | held-out clips under degradation", member.run_id)
+    chosen = [index for index, clip in enumerate(dataset.clips) if clip.fold == member.fold]
+    clips, heard = [dataset.clips[i] for i in chosen], [waves[i] for i in chosen]
+    net = load_artifact(run.artifact).net
+    write_table(run.robustness, answer_degraded(net, clips, heard, member.train.audio, seed=member.train.seed))
 
 
-def _score_open_set(member: RunConfig, dataset: Dataset, folder: RunFolder, waves: Sequence[Waveform]) -> pd.DataFrame:
-    """A member's held-out clips and strangers: clips of its left-out classes, or synthesized sounds."""
-    run = _member(folder, member)
-    if not run.unknown.exists():
-        log.info("%s | unknown sounds", member.run_id)
-        near = (
-            Stranger("near", clip.label, clip.filename, wave.samples)
-            for clip, wave in zip(dataset.clips, waves, strict=True)
-            if clip.label in member.left_out
-        )
-        far = far_strangers(member.train.audio.sample_rate_hz, seed=member.fold or 0)
-        strangers = near if member.left_out else far
-        artifact = load_artifact(run.artifact)
-        write_table(run.unknown, score_open_set(artifact, run.records(), strangers, left_out=member.left_out))
-    return pd.read_parquet(run.unknown)
+def _score_open_set(member: RunConfig, dataset: Dataset, run: RunFolder, waves: Sequence[Waveform]) -> None:
+    """Score a member's held-out clips and strangers: clips of its left-out classes, or synthesized sounds."""
+    log.info("%s | unknown sounds", member.run_id)
+    near = (
+        Stranger("near", clip.label, clip.filename, wave.samples)
+        for clip, wave in zip(dataset.clips, waves, strict=True)
+        if clip.label in member.left_out
+    )
+    far = far_strangers(member.train.audio.sample_rate_hz, seed=member.fold or 0)
+    strangers = near if member.left_out else far
+    artifact = load_artifact(run.artifact)
+    write_table(run.unknown, score_open_set(artifact, run.records(), strangers, left_out=member.left_out))
 
 
 def _protocol(config: CrossvalConfig) -> str:
     last = "moving average" if config.train.ema_decay else "last epoch"
     split = f"{_counted(len(config.folds), 'published fold')}, {_counted(len(config.seeds), 'seed')}"
-    return f"{split}, {config.train.epochs} epochs, {last}; nothing selected on held-out clips"
+    left_out = f"; {config.left_out_epochs} epochs for networks with classes left out" if config.left_out else ""
+    return f"{split}, {config.train.epochs} epochs, {last}; nothing selected on held-out clips{left_out}"
 
 
 def _counted(number: int, noun: str) -> str:

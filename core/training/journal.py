@@ -34,13 +34,16 @@ class Journal(Callback):
         self._epoch_started = time.monotonic()
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        # A resumed run writes on from its checkpoint; purge_step hides what a killed process wrote past it.
-        self._writer = SummaryWriter(str(self.folder.path), purge_step=trainer.current_epoch)
+        if trainer.is_global_zero:
+            # A resumed run writes on from its checkpoint; purge_step hides what a killed process wrote past it.
+            self._writer = SummaryWriter(str(self.folder.path), purge_step=trainer.current_epoch)
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._epoch_started = time.monotonic()
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Classification) -> None:  # type: ignore[override]
+        if not trainer.is_global_zero:
+            return
         epoch, epochs = trainer.current_epoch + 1, self.config.train.epochs
         validated = epoch % self.config.train.validate_every_epochs == 0  # otherwise val/* repeats an earlier epoch
         self.latest = {
@@ -69,7 +72,8 @@ class Journal(Callback):
 
     @property
     def _board(self) -> SummaryWriter:
-        assert self._writer is not None, "the journal opens when fitting starts"
+        if self._writer is None:  # training ran in processes of its own
+            self._writer = SummaryWriter(str(self.folder.path))
         return self._writer
 
     def _draw(self, module: Classification, epoch: int) -> None:

@@ -84,10 +84,13 @@ class RunFolder:
     def oof(self) -> Path:
         return self.path / "oof.parquet"
 
-    def begin(self, config: Frozen) -> None:
-        """Create the folder, or take up an interrupted run of exactly the same configuration."""
+    def begin(self, config: Frozen, *, may_grow: Sequence[str] = ()) -> None:
+        """Create the folder, or take up an interrupted run of exactly the same configuration.
+
+        Lists named in ``may_grow`` may have got more items at their end since.
+        """
         if self.path.exists() and any(entry.name not in (JOB_FILE, JOB_LOG) for entry in self.path.iterdir()):
-            self._refuse_other(config)
+            self._refuse_other(config, may_grow)
         self.path.mkdir(parents=True, exist_ok=True)
         write_text(self.path / "config.json", config.model_dump_json(indent=2))
 
@@ -155,8 +158,10 @@ class RunFolder:
     def write_oof(self, records: pd.DataFrame) -> None:
         write_atomically(self.oof, lambda part: write_records(part, records, self.class_names()))
 
-    def _refuse_other(self, config: Frozen) -> None:
+    def _refuse_other(self, config: Frozen, may_grow: Sequence[str]) -> None:
         existing, asked = json.loads(self._read("config.json")), config.model_dump(mode="json")
+        for name in may_grow:
+            asked[name] = asked[name][: len(existing.get(name, []))]
         changed = [name for name in sorted(existing.keys() | asked.keys()) if existing.get(name) != asked.get(name)]
         if changed:
             raise RunError(

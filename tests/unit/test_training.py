@@ -1,5 +1,6 @@
 import dataclasses
 import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from core.dataset import Dataset, load_dataset
 from core.errors import DatasetError, RunError
 from core.evaluation import calibrate, pool, summarise
 from core.training import loop
-from core.training.crossval import CrossvalConfig, cross_validate
+from core.training.crossval import CrossvalConfig, Means, Progress, cross_validate
 from core.training.data import EpochShuffle, decode_clips, trim
 from core.training.runs import RunConfig, RunFolder
 from tests.synthetic_dataset import write_dataset
@@ -152,6 +153,17 @@ def test_a_run_killed_after_an_epoch_and_resumed_ends_with_the_same_weights(
     assert same_weights(whole, broken)
 
 
+@pytest.mark.slow
+def test_two_devices_share_an_epoch_and_leave_one_run(dataset: Dataset, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "pair")
+    loop.train(ask(dataset, epochs=2), dataset, run, devices=2)
+    assert run.status().state == "finished"
+    assert set(run.records()["clip_id"]) == {clip.filename for clip in dataset.clips if clip.fold == 1}
+    losses = EventAccumulator(str(run.path)).Reload().Scalars("train/loss")
+    assert [event.step for event in losses] == [1, 2]
+    load_artifact(run.artifact)
+
+
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(dataset: Dataset, tmp_path: Path) -> None:
     runs = [RunFolder(tmp_path / name) for name in ("a", "b", "c")]
     for run, seed in zip(runs, (0, 0, 1), strict=True):
@@ -228,6 +240,7 @@ def test_cross_validation_can_be_broken_off_and_repeated(
         folds=dataset.folds,
         seeds=(0, 1),
         left_out=(dataset.class_names[:1],),
+        left_out_epochs=1,
         **ask(dataset, "cv", epochs=1).model_dump(exclude={"fold", "left_out"}),
     )
     folder = RunFolder(tmp_path / "cv")
@@ -262,6 +275,11 @@ def test_cross_validation_can_be_broken_off_and_repeated(
     assert metrics["robustness"]["as recorded"]["accuracy"] == pytest.approx(metrics["accuracy"])
     assert metrics["robustness"]["1 s crop"]["n"] == metrics["n"]
     assert shipped.unknown is not None
+    with caplog.at_level(logging.INFO):
+        cross_validate(config.model_copy(update={"seeds": (0, 1, 2)}), dataset, folder)
+    assert folder.records()["seed"].nunique() == 3
+    with pytest.raises(RunError, match="seeds differ"):
+        cross_validate(config, dataset, folder)
     reference = load_artifact(folder.artifact).reference
     assert reference is not None
     assert reference["clip_id"].tolist() == [clip.filename for clip in dataset.clips]
@@ -271,6 +289,40 @@ def test_cross_validation_can_be_broken_off_and_repeated(
     assert dataset.class_names[0] not in set(scores.loc[scores["left_out"] != "", "source"]) - {without[0].label}
     assert metrics["unknown"]["near"]["knn"]["n_unknown"] == len(without)
     assert metrics["unknown"]["accepted"] == pytest.approx(0.95, abs=0.1)
+
+
+@pytest.mark.slow
+def test_members_trained_at_once_are_those_trained_one_by_one(dataset: Dataset, tmp_path: Path) -> None:
+    asked = ask(dataset, "cv", epochs=1).model_dump(exclude={"fold", "left_out"})
+    config = CrossvalConfig(folds=dataset.folds[:2], seeds=(0,), left_out_epochs=1, **asked)
+    together, alone = RunFolder(tmp_path / "together"), RunFolder(tmp_path / "alone")
+    cross_validate(config, dataset, together, means=Means(jobs=2))
+    cross_validate(config, dataset, alone)
+    for one, other in zip(together.members(), alone.members(), strict=True):
+        assert same_weights(one, other)
+    pd.testing.assert_frame_equal(together.records(), alone.records())
+
+
+def test_a_cross_validation_whose_members_lost_their_weights_is_still_complete(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ask(dataset, "cv", epochs=1).model_dump(exclude={"fold", "left_out"})
+    config = CrossvalConfig(folds=dataset.folds[:2], seeds=(0,), left_out_epochs=1, **asked)
+    folder = RunFolder(tmp_path / "cv")
+    cross_validate(config, dataset, folder)
+    for member in folder.members():
+        if member.config().fold is not None:
+            shutil.rmtree(member.artifact)
+    monkeypatch.setattr("core.training.crossval.train", lambda *_, **__: pytest.fail("trained again"))
+    cross_validate(config, dataset, folder)
+
+
+def test_the_rest_of_a_cross_validation_is_told_in_epochs() -> None:
+    progress = Progress([100, 100, 25], members=5)
+    assert progress.place == "2/5"
+    progress.finish(100)
+    assert (progress.done, progress.place) == (3, "3/5")
+    assert progress.left == "about 0 min left"
 
 
 def test_a_left_out_class_is_neither_trained_on_nor_held_out(dataset: Dataset) -> None:
