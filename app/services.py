@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import streamlit as st
@@ -166,6 +166,18 @@ def read_sample(clip: Clip) -> Sound:
         ) from exc
 
 
+def clip_sound(clip_id: str) -> Sound | None:
+    """The sound of a record: a clip of the configured dataset, or one kept with the log; else ``None``.
+
+    Raises ``StoreError``.
+    """
+    path = settings().data_dir / "audio" / clip_id
+    if PurePath(clip_id).name == clip_id and path.is_file():
+        return Sound.of(clip_id, path.read_bytes())
+    kept = store().sound(clip_id)
+    return None if kept is None else Sound.of(clip_id, kept)
+
+
 def download_dataset(progress: Callable[[int, int | None], None]) -> Path:
     """Fetch ESC-10 into the configured folder and check it. Raises ``EarshotError`` when either fails."""
     from core.download import download
@@ -187,10 +199,18 @@ def records(source: str) -> RecordSet:
     """Records of one of ``record_sources``; read again when they change. Raises ``EarshotError``."""
     if source == LOG:
         return _log_records(settings().artifact, _stamp(settings().artifact), settings().database, store().version())
-    folder = SHIPPED_RUN if source == SHIPPED else settings().runs_dir / source.removeprefix(RUN)
-    if source != SHIPPED and (not source.startswith(RUN) or folder.parent != settings().runs_dir):
+    folder = run_folder(source)
+    if folder is None:
         raise RecordsError(f"Expected records of {SHIPPED}, {LOG} or {RUN}NAME, got {source!r}.", code="no_records")
     return _run_records(folder, _stamp(folder))
+
+
+def run_folder(source: str) -> Path | None:
+    """The run that a source of records is, or ``None`` for the log and for uploads."""
+    if source == SHIPPED:
+        return SHIPPED_RUN
+    folder = settings().runs_dir / source.removeprefix(RUN)
+    return folder if source.startswith(RUN) and folder.parent == settings().runs_dir else None
 
 
 @st.cache_resource(max_entries=4, show_spinner="Reading the records…")

@@ -20,6 +20,7 @@ from scipy.stats import hypergeom
 from core.descriptors import MEL_BANDS
 from core.diagnostics.clips import Clips, labelled_clips
 from core.diagnostics.intervals import wilson
+from core.diagnostics.two_sample import holm
 from core.recordset import RecordSet
 
 LEAST_SHARE, WEAK_RATIO = 0.05, 0.8  # deepchecks' weak segments
@@ -128,14 +129,6 @@ def fisher_p(wrong: NDArray[np.float64], n: NDArray[np.int64], all_wrong: float,
     Fisher's exact test, one-sided. Means over networks are rounded to whole clips.
     """
     return np.asarray(hypergeom.sf(np.round(wrong) - 1, total, round(all_wrong), n), dtype=np.float64)
-
-
-def holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """p values adjusted for all of them (Holm 1979): the i-th smallest times (m − i + 1), made monotone, at most 1."""
-    order = np.argsort(p, kind="stable")
-    adjusted = np.empty(p.size)
-    adjusted[order] = np.maximum.accumulate(p[order] * np.arange(p.size, 0, -1)).clip(max=1.0)
-    return adjusted
 
 
 def _verdicts(table: pd.DataFrame) -> NDArray[np.object_]:
