@@ -6,6 +6,7 @@ given at serving time. ``Settings`` reads ``EARSHOT_*`` environment variables an
 
 from __future__ import annotations
 
+import json
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,6 +19,8 @@ from core.errors import SettingsError
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED_ARTIFACT = ROOT / "core" / "assets" / "artifact"
 SHIPPED_RUN = ROOT / "core" / "assets" / "run"
+SERVED = Path("served")  # under the runs folder: promoted models, see core.served
+SERVED_POINTER = SERVED / "current.json"
 
 Positive = Annotated[int, Field(gt=0)]
 
@@ -127,12 +130,29 @@ class TrainConfig(Frozen):
     augment: AugmentConfig = AugmentConfig()
 
 
+def promoted_artifact(runs_dir: Path) -> Path | None:
+    """The model that was last promoted under ``runs_dir``; None: none was. Raises ``SettingsError``."""
+    pointer = runs_dir / SERVED_POINTER
+    try:
+        promotions = json.loads(pointer.read_text(encoding="utf-8"))["promotions"]
+        return runs_dir / SERVED / str(promotions[-1]["fingerprint"]) if promotions else None
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, LookupError, TypeError) as exc:
+        raise SettingsError(
+            f"Expected {pointer} to say which model serves, it cannot be read ({type(exc).__name__}). Restore it, "
+            "remove it to serve the shipped model, or set EARSHOT_ARTIFACT."
+        ) from exc
+
+
 class Settings(BaseSettings):
     """Process settings: ``EARSHOT_<NAME>`` in the environment. Listed in the README and tested against it."""
 
     model_config = SettingsConfigDict(env_prefix="EARSHOT_", frozen=True, extra="ignore")
 
-    artifact: Path = Field(SHIPPED_ARTIFACT, description="model folder that answers")
+    artifact: Path = Field(
+        SHIPPED_ARTIFACT, description="model folder that answers; unless set, the promoted one, else the shipped one"
+    )
     data_dir: Path = Field(ROOT / "data" / "esc10", description="dataset in ESC-50's layout; sample clips come from it")
     runs_dir: Path = Field(ROOT / "runs", description="where training writes its run folders")
     backend: Literal["local", "modal"] = Field("local", description="where inference runs: this CPU, or Modal")
@@ -148,6 +168,9 @@ class Settings(BaseSettings):
     admin_token: SecretStr | None = Field(
         None, description="what the admin signs in with; made and printed once otherwise"
     )
+    admin_emails: str | None = Field(
+        None, description="who may administer when [auth] is set up in secrets.toml; separated by commas"
+    )
     keep_audio: bool = Field(False, description="keep the sounds themselves beside logged predictions")
     max_bytes: int = Field(Limits().max_bytes, gt=0, description="largest upload, in bytes")
     max_duration_s: float = Field(Limits().max_duration_s, gt=0, description="longest sound, in seconds")
@@ -156,11 +179,23 @@ class Settings(BaseSettings):
     def _expand(self) -> Settings:
         for name in ("artifact", "data_dir", "runs_dir"):
             object.__setattr__(self, name, Path(getattr(self, name)).expanduser())
+        if not self.artifact_is_set:
+            object.__setattr__(self, "artifact", promoted_artifact(self.runs_dir) or SHIPPED_ARTIFACT)
         return self
+
+    @property
+    def artifact_is_set(self) -> bool:
+        """Whether ``EARSHOT_ARTIFACT`` names the model: it then wins over whatever was promoted."""
+        return "artifact" in self.model_fields_set
 
     @cached_property
     def limits(self) -> Limits:
         return Limits(max_bytes=self.max_bytes, max_duration_s=self.max_duration_s)
+
+    @property
+    def admins(self) -> frozenset[str]:
+        """``admin_emails``, one by one, in lower case."""
+        return frozenset(email.strip().lower() for email in (self.admin_emails or "").split(",") if email.strip())
 
     @property
     def database(self) -> str:

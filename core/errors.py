@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "AdminError",
     "ArtifactError",
     "AudioError",
     "BackendError",
@@ -89,3 +90,9 @@ class StoreError(EarshotError):
     """The database of predictions cannot be opened, read or written."""
 
     code = "store"
+
+
+class AdminError(EarshotError):
+    """Somebody who is not the admin asked for what only the admin may."""
+
+    code = "not_admin"

@@ -1,4 +1,4 @@
-"""What was answered, and what people said of it: predictions, corrections and, if wanted, the sounds themselves.
+"""What was answered, what people said of it, what admins did: predictions, corrections, sounds if wanted, an audit.
 
 SQLite by default, PostgreSQL for more than one machine. A prediction that ``log`` has returned from is on disk: it
 survives the process, however that ends. Numbers that diagnostics read by the thousand are columns; logits and
@@ -90,6 +90,18 @@ _sounds = sa.Table(
     sa.Column("clip_id", sa.String(16), primary_key=True),
     sa.Column("data", sa.LargeBinary, nullable=False),
 )
+
+_audit = sa.Table(
+    "audit",
+    tables,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
+    sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("who", sa.Text, nullable=False),
+    sa.Column("action", sa.String(32), nullable=False),
+    sa.Column("subject", sa.Text, nullable=False),
+    sa.Column("outcome", sa.Text, nullable=False),
+)
+AUDIT_COLUMNS = ("at", "who", "action", "subject", "outcome")
 
 
 @dataclass(frozen=True)
@@ -285,6 +297,24 @@ class Store:
         with self._transaction() as connection:
             data = connection.scalar(sa.select(_sounds.c.data).where(_sounds.c.clip_id == clip_id))
         return None if data is None else bytes(data)
+
+    def begin_action(self, who: str, action: str, subject: str, *, outcome: str = "begun") -> int:
+        """Write down what an admin is about to do, before it is done; return its id once it is on disk."""
+        row = {"at": datetime.now(UTC), "who": who, "action": action, "subject": subject, "outcome": outcome}
+        with self._transaction() as connection:
+            return int(connection.execute(sa.insert(_audit).returning(_audit.c.id), row).scalar_one())
+
+    def end_action(self, action_id: int, outcome: str) -> None:
+        """How it went."""
+        with self._transaction() as connection:
+            connection.execute(sa.update(_audit).where(_audit.c.id == action_id).values(outcome=outcome))
+
+    def actions(self, *, last: int = 100) -> pd.DataFrame:
+        """What admins did: ``AUDIT_COLUMNS``, the latest first."""
+        query = sa.select(*(_audit.c[name] for name in AUDIT_COLUMNS)).order_by(_audit.c.id.desc()).limit(last)
+        with self._transaction() as connection:
+            table = pd.DataFrame(connection.execute(query).all(), columns=list(AUDIT_COLUMNS))
+        return table.assign(at=pd.to_datetime(table["at"], utc=True))
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:

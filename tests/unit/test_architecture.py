@@ -20,7 +20,8 @@ LAYERS = [
     {"core.explain", "core.gold", "core.recordset"},
     {"core.training", "core.training.runs", "core.training.curves"},
     {"core.jobs"},
-    {"core.training.overview"},
+    {"core.training.overview", "core.served", "core.admin"},
+    {"core.administration"},
     {"core.backend", "core.bench", "core.wire"},
     {
         "core.diagnostics",

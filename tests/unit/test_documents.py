@@ -76,6 +76,7 @@ def test_the_settings_table_is_the_settings_class(monkeypatch: pytest.MonkeyPatc
     assert {name.lower() for name in rows} == set(Settings.model_fields)
     for name in rows:
         monkeypatch.delenv(f"EARSHOT_{name}", raising=False)
+    monkeypatch.setattr("core.config.promoted_artifact", lambda runs_dir: None)
     defaults = Settings.load()
     for name, shown in rows.items():
         value = getattr(defaults, name.lower())
