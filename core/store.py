@@ -30,6 +30,9 @@ from core.records import Place, Prediction, QualityWarning, SourceFacts, WindowP
 
 SCHEMA_VERSION = 1
 LABEL_CHARACTERS = 100
+SCHEMA_LOCK = 0x0EA2_5407  # any number that nothing else in the database locks
+CONNECT_S = 10  # how long PostgreSQL may take to take a connection
+SILENT_S = 30  # after which a connection that acknowledges nothing is given up
 BUSY_S = 30.0  # how long a writer waits for another one's transaction
 DIALECTS = ("sqlite", "postgresql")
 Origin = Literal["app", "api", "cli"]
@@ -138,9 +141,14 @@ class Store:
         if engine.dialect.name == "sqlite":
             sa.event.listen(engine, "connect", _tune_sqlite)
         store = cls(engine)
-        with store._transaction() as connection:
-            tables.create_all(connection)
-            store._check_version(connection)
+        try:
+            with store._transaction() as connection:
+                _alone(connection)
+                tables.create_all(connection)
+                store._check_version(connection)
+        except StoreError:
+            store.close()
+            raise
         return store
 
     def close(self) -> None:
@@ -341,6 +349,14 @@ class Store:
             )
 
 
+def _alone(connection: Connection) -> None:
+    """Until this transaction ends: two processes that start together must not create the same tables."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(SCHEMA_LOCK)))
+    else:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
 def _insert_once(connection: Connection, table: sa.Table, **values: Any) -> None:
     """Insert a row unless its key is there: two processes may try at the same moment."""
     if connection.dialect.name == "postgresql":
@@ -351,7 +367,8 @@ def _insert_once(connection: Connection, table: sa.Table, **values: Any) -> None
 
 def _options(url: str) -> dict[str, Any]:
     if not url.startswith("sqlite"):
-        return {"pool_pre_ping": True}
+        limits = {"connect_timeout": CONNECT_S, "tcp_user_timeout": SILENT_S * 1000}
+        return {"pool_pre_ping": True, "connect_args": limits if url.startswith("postgresql") else {}}
     path = sa.make_url(url).database
     if path and path != ":memory:":
         try:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import sqlalchemy as sa
 
 from core.config import AugmentConfig
+from tests.postgresql import Cluster, cluster, programs
 
 if TYPE_CHECKING:
     from core.training.runs import RunFolder
@@ -27,6 +31,30 @@ def esc10_dir() -> Path:
             pytest.fail(reason)
         pytest.skip(reason)
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Cluster]:
+    """A real PostgreSQL, from Debian's packages (``apt-get install postgresql``). In CI its absence is a failure."""
+    found = programs()
+    if found is None:
+        reason = "needs PostgreSQL: apt-get install postgresql"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with cluster(found) as running:
+        yield running
+
+
+@pytest.fixture
+def postgresql_url(postgresql: Cluster) -> str:
+    """An empty schema."""
+    name = f"test_{uuid.uuid4().hex}"
+    engine = sa.create_engine(postgresql.url())
+    with engine.begin() as connection:
+        connection.execute(sa.text(f"CREATE SCHEMA {name}"))
+    engine.dispose()
+    return postgresql.url(name)
 
 
 # Twenty seconds on one core: a small network, crops of a second, next to no augmentation.

@@ -2,6 +2,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,14 +21,19 @@ from core.store import Store
 RATE = 32_000
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> str:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "postgresql":
+        given: str = request.getfixturevalue("postgresql_url")
+        return given
     return f"sqlite:///{tmp_path / 'folder' / 'log.sqlite3'}"
 
 
 @pytest.fixture
-def store(url: str) -> Store:
-    return Store.open(url)
+def store(url: str) -> Iterator[Store]:
+    opened = Store.open(url)
+    yield opened
+    opened.close()
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +120,9 @@ def test_a_correction_survives_a_restart(url: str, classifier: Classifier, predi
     number = first.log(prediction, classifier.manifest, name="a", origin="app")
     first.correct(number, "rooster")
     first.close()
-    assert Store.open(url).get(number).label == "rooster"
+    again = Store.open(url)
+    assert again.get(number).label == "rooster"
+    again.close()
 
 
 def test_what_does_not_exist_cannot_be_corrected(store: Store) -> None:
@@ -142,6 +150,26 @@ def test_many_threads_write_at_once_and_nothing_is_lost(
     assert set(store.records(prediction.fingerprint)["name"]) == {str(i) for i in range(40)}
 
 
+def test_many_may_open_a_new_database_at_once(url: str) -> None:
+    def open_and_close(_: int) -> None:
+        Store.open(url).close()
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(open_and_close, range(6)))
+
+
+def test_every_quality_of_recording_can_be_stored(store: Store, classifier: Classifier) -> None:
+    """Odd recordings give measures without meaning and levels without bound, and PostgreSQL refuses nan in JSON."""
+    for name, samples in {
+        "silence": np.zeros(RATE, dtype=np.float32),
+        "clipped": np.sign(np.sin(np.arange(RATE, dtype=np.float32))),
+        "loud": np.full(RATE, 1.0, dtype=np.float32),
+    }.items():
+        answer = classifier.predict(write_wav(samples, RATE))
+        kept = store.get(store.log(answer, classifier.manifest, name=name, origin="api")).prediction
+        assert kept.quality == answer.quality
+
+
 WRITER = """
 import sys
 from pathlib import Path
@@ -158,7 +186,7 @@ while True:
 
 
 def test_what_was_acknowledged_survives_kill_9(
-    url: str, classifier: Classifier, prediction: Prediction, tmp_path: Path
+    url: str, store: Store, classifier: Classifier, prediction: Prediction, tmp_path: Path
 ) -> None:
     (tmp_path / "manifest").write_text(classifier.manifest.model_dump_json())
     (tmp_path / "prediction").write_text(prediction.model_dump_json())
@@ -170,7 +198,7 @@ def test_what_was_acknowledged_survives_kill_9(
         writer.send_signal(signal.SIGKILL)
         rest = writer.stdout.read().splitlines(keepends=True)
     acknowledged += [int(line) for line in rest if line.endswith("\n")]
-    assert set(acknowledged) <= set(Store.open(url).records(prediction.fingerprint)["id"])
+    assert set(acknowledged) <= set(store.records(prediction.fingerprint)["id"])
 
 
 @pytest.mark.parametrize("wrong", ["", "nonsense", "mysql://localhost/x", "oracle+nothing://x"])
