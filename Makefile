@@ -39,6 +39,7 @@ train: $(RUNTIME) ## Train one fold: make train DATA=… FOLD=1 ARGS="--epochs 3
 
 gold: $(RUNTIME) ## Hold what the shipped model now answers for the gold clips: make gold DATA=…
 	$(BIN)/python -m core gold --data $(DATA) --record
+	$(BIN)/python -m core.drift_demo --data $(DATA)
 
 format: $(DEVELOPMENT) ## Format the code and apply safe lint fixes
 	$(BIN)/ruff check --fix .

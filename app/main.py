@@ -32,6 +32,12 @@ navigation = st.navigation(
                 icon=":material/manage_search:",
                 help="One clip after the other: what it is, what was answered, why, and what is like it.",
             ),
+            st.Page(
+                PAGES / "drift.py",
+                title="Drift",
+                icon=":material/trending_up:",
+                help="Whether current sounds have moved away from the held-out clips, by what, and how sure that is.",
+            ),
         ],
         "Model": [
             st.Page(

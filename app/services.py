@@ -9,8 +9,10 @@ where it is used and the page draws first.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from core.audio import Waveform
     from core.backend import Backend
     from core.dataset import Clip, Dataset
+    from core.diagnostics.drift_report import DriftReport
+    from core.drift_demo import Degrading
     from core.explain import Explanation
     from core.jobs import Trainer
     from core.recordset import RecordSet
@@ -35,6 +39,14 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
+AT_ONCE = 8  # sounds between two signs of progress
+REFUSED = {  # codes of ``AudioError`` in plain words
+    "not_audio": "files that are no sounds",
+    "corrupt": "damaged sounds",
+    "empty_file": "empty or damaged files",
+    "too_short": "sounds under 0.25 s",
+    "too_long": "sounds that are too long",
+}
 TAKES = 4  # sample clips offered of each class
 
 
@@ -323,3 +335,149 @@ def _training_confusions(folder: Path, stamp: tuple[tuple[str, int], ...]) -> Da
     from core.training.curves import read_confusions
 
     return read_confusions(folder)
+
+
+def own_run() -> str:
+    """The record source that holds the held-out clips of the model that answers; the shipped one for any other."""
+    artifact = settings().artifact.resolve()
+    own = RUN + artifact.parent.name
+    is_ours = artifact.name == "artifact" and artifact.parent.parent == settings().runs_dir.resolve()
+    return own if is_ours and own in record_sources() else SHIPPED
+
+
+def drift(reference: RecordSet, current: RecordSet) -> DriftReport:
+    """The comparison, the same for equal records."""
+    return _drift(reference.digest, current.digest, _pair=(reference, current))
+
+
+@st.cache_resource(max_entries=32, show_spinner="Comparing…")
+def _drift(reference: str, current: str, *, _pair: tuple[RecordSet, RecordSet]) -> DriftReport:
+    import numpy as np
+
+    from core.diagnostics.drift import compare
+
+    return compare(*_pair, rng=np.random.default_rng(0))
+
+
+def drift_distributions(reference: RecordSet, current: RecordSet) -> DataFrame:
+    """One row a descriptor, set and bin. Do not change it."""
+    return _drift_distributions(reference.digest, current.digest, _pair=(reference, current))
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _drift_distributions(reference: str, current: str, *, _pair: tuple[RecordSet, RecordSet]) -> DataFrame:
+    from core.diagnostics.drift_tables import distribution_table
+
+    return distribution_table(*_pair)
+
+
+def drift_days(reference: RecordSet, current: RecordSet) -> DataFrame:
+    """One row a day with its verdict. Do not change it."""
+    return _drift_days(reference.digest, current.digest, _pair=(reference, current))
+
+
+@st.cache_resource(max_entries=16, show_spinner="Comparing day by day…")
+def _drift_days(reference: str, current: str, *, _pair: tuple[RecordSet, RecordSet]) -> DataFrame:
+    import numpy as np
+
+    from core.diagnostics.drift_tables import over_time
+
+    return over_time(*_pair, rng=np.random.default_rng(0))
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def demo_records(condition: str) -> RecordSet:
+    """Clips degraded on purpose, as the shipped model answered them. Raises ``RecordsError``."""
+    from core.drift_demo import recorded_demo
+
+    return recorded_demo(condition)
+
+
+@dataclass(frozen=True)
+class HeardFiles:
+    """Records of the files that are sounds, out of ``n_names``, and why the others are not, counted."""
+
+    records: RecordSet
+    n_names: int
+    left_out: tuple[tuple[str, int], ...]
+
+
+def heard_files(
+    backend: Backend, files: Sequence[tuple[str, bytes]], digest: str, progress: Callable[[int, int], None]
+) -> HeardFiles:
+    """Answers to the sounds among ``files`` and in the zips among them; the same files are heard once.
+
+    Raises ``RecordsError`` for a zip that cannot be opened, ``LimitError`` for too much.
+    """
+    from core.dropped import of_upload
+
+    kept = _heard_files(backend.manifest.fingerprint, digest)
+    if not kept:
+        found = of_upload(files, max_bytes=settings().max_bytes)
+        sounds = ((file.name, file.read()) for file in found.files)
+        answers, refused = _hear(backend, sounds, len(found.files), progress)
+        left_out = tuple((Counter(dict(found.left_out)) + refused).most_common())
+        kept.append(HeardFiles(_as_records(answers, backend, f"{len(answers):,} sounds"), found.n_names, left_out))
+    return kept[0]
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _heard_files(fingerprint: str, digest: str) -> list[HeardFiles]:
+    """A place for one result, filled outside: what draws progress cannot be cached."""
+    return []
+
+
+def degraded_records(
+    backend: Backend, dataset: Dataset, degrading: Degrading, progress: Callable[[int, int], None]
+) -> RecordSet:
+    """The demo's clips, degraded now and answered by the model that answers here; the same are heard once."""
+    from core.audio import decode
+    from core.drift_demo import degraded_sound, demo_clips
+
+    def waveform_of(data: bytes) -> tuple[Any, int]:
+        wave = decode(data, audio=backend.manifest.audio, limits=settings().limits)
+        return wave.samples, wave.sample_rate_hz
+
+    kept = _degraded_records(backend.manifest.fingerprint, dataset.content_hash, degrading)
+    if not kept:
+        clips = demo_clips(dataset)
+        sounds = ((clip.filename, degraded_sound(clip, degrading, waveform_of)) for clip in clips)
+        answers, _ = _hear(backend, sounds, len(clips), progress)
+        kept.append(_as_records(answers, backend, "degraded clips"))
+    return kept[0]
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _degraded_records(fingerprint: str, dataset_hash: str, degrading: Degrading) -> list[RecordSet]:
+    """As above."""
+    return []
+
+
+def _as_records(answers: Sequence[tuple[str, Prediction]], backend: Backend, title: str) -> RecordSet:
+    from core.sources import of_answers
+
+    return of_answers(answers, backend.manifest, title=title)
+
+
+def _hear(
+    backend: Backend, sounds: Iterable[tuple[str, bytes]], total: int, progress: Callable[[int, int], None]
+) -> tuple[list[tuple[str, Prediction]], Counter[str]]:
+    """Answers in order, a few sounds at a time; what is no usable sound is counted by reason."""
+    answers: list[tuple[str, Prediction]] = []
+    refused: Counter[str] = Counter()
+    for done, batch in enumerate(batched(sounds, AT_ONCE)):
+        progress(done * AT_ONCE, total)
+        for (name, _), answer in zip(batch, backend.classify([data for _, data in batch]), strict=True):
+            if isinstance(answer, AudioError):
+                refused[REFUSED.get(answer.code, f"sounds that cannot be heard ({answer.code})")] += 1
+            else:
+                answers.append((name, answer))
+    progress(total, total)
+    return answers, refused
+
+
+def batched(things: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of ``size`` in order, the last one shorter."""
+    rest = iter(things)
+    while batch := list(islice(rest, size)):
+        yield batch

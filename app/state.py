@@ -13,6 +13,7 @@ import streamlit as st
 
 if TYPE_CHECKING:
     from app.services import RecordsFile
+    from core.drift_demo import Degrading
     from core.errors import StoreError
 
 T = TypeVar("T")
@@ -69,3 +70,14 @@ RECORDS_CLASSES: Key[str] = Key("records_classes", "")  # names for a file that 
 TRAINING_RUN: Key[str] = Key("run", "")  # on the Training page; the URL says it too
 CURVES_MEMBER: Key[str] = Key("curves_member", "")  # which network of a cross-validation, a page
 CURVES_EPOCH: Key[int] = Key("curves_epoch", 0)
+
+DRIFT_SOURCE: Key[str] = Key("drift", "demo")  # what is compared; the URL says it too
+DRIFT_REFERENCE: Key[str] = Key("drift_reference", "shipped")  # what it is held against
+DRIFT_DAYS: Key[None] = Key("drift_days", None)  # one for each span of the log
+DRIFT_FOLDER: Key[str] = Key("drift_folder", "Files or zips")
+DRIFT_UPLOAD: Key[None] = Key("drift_upload", None)  # st.file_uploader's own, one for each kind
+DRIFT_DEMO: Key[str | None] = Key("drift_demo", None)  # what happens to the demo's sounds; the URL says it too
+DRIFT_OWN: Key[None] = Key("drift_own", None)  # form
+DRIFT_DEGRADING: Key[Degrading | None] = Key("drift_degrading", None)  # what the form last asked for
+DRIFT_FEATURES: Key[tuple[str, ...]] = Key("drift_features", ())  # distributions shown, for one pair of records
+DRIFT_JSON: Key[bool] = Key("drift_json", False)

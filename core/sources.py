@@ -10,11 +10,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from core.artifact import Manifest, read_manifest
 from core.config import SHIPPED_ARTIFACT, SHIPPED_RUN
+from core.descriptors import NAMES
 from core.errors import ArtifactError, RecordsError
+from core.records import Prediction
 from core.recordset import RecordSet, read_records, record_set
 from core.store import Store
 from core.training.runs import RunFolder
@@ -98,6 +101,39 @@ def of_log(
         class_names=manifest.class_names,
         temperature=manifest.temperature,
         keep_other_labels=True,
+        unknown_rule=manifest.unknown,
+        conformal_quantile=manifest.conformal_quantile,
+        fingerprint=manifest.fingerprint,
+    )
+
+
+def of_answers(answers: Sequence[tuple[str, Prediction]], manifest: Manifest, *, title: str) -> RecordSet:
+    """Answers to ``(name, …)`` that were not logged, as records without labels, in the order given."""
+    rows = [
+        {
+            "clip_id": answer.clip_id,
+            "fold": 0,
+            "source_group": answer.clip_id,
+            "label": None,
+            "name": name,
+            "created_at": answer.created_at,
+            "unknown": answer.unknown,
+            "unknown_score": answer.unknown_score,
+            "duration_s": answer.duration_s,
+            **answer.descriptors,
+        }
+        for name, answer in answers
+    ]
+    columns = ["clip_id", "fold", "source_group", "label", "name", *NAMES]
+    return record_set(
+        pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns),
+        title=title,
+        class_names=manifest.class_names,
+        temperature=manifest.temperature,
+        logits=np.array([answer.logits for _, answer in answers], dtype=np.float32).reshape(
+            len(rows), len(manifest.class_names)
+        ),
+        embedding=np.array([answer.embedding for _, answer in answers], dtype=np.float32) if rows else None,
         unknown_rule=manifest.unknown,
         conformal_quantile=manifest.conformal_quantile,
         fingerprint=manifest.fingerprint,

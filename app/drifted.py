@@ -1,0 +1,234 @@
+"""A drift report on the page: verdict and causes, tests, effects, distributions, class mix, days."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from app import services, state, words
+from app.components import NO_TOOLS
+
+if TYPE_CHECKING:
+    from core.diagnostics.drift_report import DriftReport
+    from core.recordset import RecordSet
+
+SHOWN = 4  # descriptors whose distributions are open at first
+
+
+def verdict(report: DriftReport) -> None:
+    """The sentence, and what it rests on."""
+    text = f"**{report.headline()}**"
+    causes = "".join(f"\n- {words.literal(cause[:1].upper() + cause[1:])}" for cause in report.causes)
+    if report.verdict == "not_enough_data":
+        st.info(text, icon=":material/hourglass_empty:")
+    elif report.verdict == "no_drift":
+        st.success(text, icon=":material/check_circle:")
+    elif report.indicative:
+        st.warning(text + causes, icon=":material/trending_up:")
+    else:
+        st.error(text + causes, icon=":material/trending_up:")
+    if report.verdict != "not_enough_data":
+        st.caption(
+            "Without any drift about one comparison in thirty raises an alarm. With under 200 records small drifts are "
+            "missed: a verdict is then called indicative."
+        )
+
+
+def tests(report: DriftReport) -> None:
+    """One number each: estimated accuracy, confidence, unknown sounds, class mix, embedding."""
+    with st.container(horizontal=True):
+        _accuracy(report)
+        if (confidence := report.confidence) is not None:
+            st.metric(
+                "Median confidence",
+                words.percent(confidence.median_current),
+                f"reference {words.percent(confidence.median_reference)}",
+                delta_color="off",
+                delta_arrow="off",
+                border=True,
+                help=f"Kolmogorov–Smirnov p {confidence.p:.2g}, effect {confidence.effect:.2f} sd"
+                + _flagged(confidence.flag),
+            )
+        if not math.isnan(report.unknown.current):
+            st.metric(
+                "Unknown sounds",
+                words.percent(report.unknown.current),
+                "" if math.isnan(report.unknown.reference) else f"reference {words.percent(report.unknown.reference)}",
+                delta_color="off",
+                delta_arrow="off",
+                border=True,
+                help=report.unknown.reason or f"Fisher's exact p {report.unknown.p:.2g}{_flagged(report.unknown.flag)}",
+            )
+        st.metric(
+            "Largest change in class mix",
+            "–" if report.classes.reason else f"{report.classes.distance * 100:.0f} points",
+            report.classes.reason or f"chance {report.classes.null_95 * 100:.0f}{_flagged(report.classes.flag)}",
+            delta_color="off",
+            delta_arrow="off",
+            border=True,
+            help=f"Test: {report.classes.method or 'none'}, p {report.classes.p:.2g}",
+        )
+        far = report.embedding
+        st.metric(
+            "Embedding MMD²",
+            "Not compared" if far.reason else f"{far.mmd:.2g}",
+            "see the notes" if far.reason else f"chance {far.null_95:.2g}{_flagged(far.flag)}",
+            delta_color="off",
+            delta_arrow="off",
+            border=True,
+            help=far.reason or f"Permutation p {far.p:.2g}, {far.n_reference:,} and {far.n_current:,} sounds",
+        )
+
+
+def _accuracy(report: DriftReport) -> None:
+    estimate = report.accuracy_estimate
+    if estimate is None:
+        return
+    st.metric(
+        "Estimated accuracy",
+        words.percent(estimate.value),
+        f"{words.percent(estimate.low)} to {words.percent(estimate.high)}, n = {estimate.n:,}",
+        delta_color="off",
+        delta_arrow="off",
+        border=True,
+        help=f"Mean calibrated top probability, no labels needed. {estimate.validity}",
+    )
+
+
+def _flagged(flag: bool) -> str:
+    return ", flagged" if flag else ""
+
+
+def effects(report: DriftReport) -> None:
+    """How far each number of the sounds moved, against chance."""
+    from core.figures.drift import effects_figure
+
+    st.subheader("What moved", anchor=False)
+    st.plotly_chart(
+        effects_figure(report),
+        key="drift_effects",
+        config=NO_TOOLS,
+        alt="Bars of the effect of every descriptor, with what chance alone gives.",
+    )
+    st.caption(
+        f"{report.n_current:,} current records against {report.n_reference:,}. Each bar says how far a descriptor "
+        "moved; the stroke is what chance alone stays under 95 times in 100. Flagged is what passes the stroke, the "
+        "dotted line at 0.2 and, after Holm's correction, p < 0.05."
+    )
+    with st.expander("All numbers", icon=":material/table:"):
+        st.dataframe(
+            report.table(),
+            hide_index=True,
+            alt="Every descriptor with its test, effects and medians.",
+            column_config={
+                "p": st.column_config.NumberColumn(format="%.3g"),
+                "p_adjusted": st.column_config.NumberColumn("Holm p", format="%.3g"),
+                "statistic": st.column_config.NumberColumn("KS", format="%.3f"),
+                "effect": st.column_config.NumberColumn(format="%.3f"),
+                "null_95": st.column_config.NumberColumn("effect by chance", format="%.3f"),
+                "psi": st.column_config.NumberColumn("PSI", format="%.3f"),
+                "psi_null_95": st.column_config.NumberColumn("PSI by chance", format="%.3f"),
+            },
+        )
+        st.caption(
+            "KS: two-sample Kolmogorov–Smirnov. Effect: Wasserstein distance over the reference's standard deviation. "
+            "PSI: ten bins of equal reference share; its values do not compare with those of other tools."
+        )
+
+
+@st.fragment
+def distributions(reference: RecordSet, current: RecordSet, report: DriftReport) -> None:
+    """Reference and current overlaid, for the descriptors a person chooses."""
+    from core.figures.drift import distributions_figure, plain
+
+    st.subheader("Distributions", anchor=False)
+    ranked = sorted(report.table().itertuples(), key=lambda row: (not row.flag, -row.effect))
+    names = [str(row.name) for row in ranked]
+    chosen = st.multiselect(
+        "Descriptors",
+        names,
+        default=names[:SHOWN],
+        format_func=plain,
+        key=f"{state.DRIFT_FEATURES.of(current.digest).name}_{reference.digest[:12]}",
+        help="Those that moved most come first.",
+    )
+    table = services.drift_distributions(reference, current)
+    st.plotly_chart(
+        distributions_figure(table, chosen),
+        key="drift_distributions",
+        config=NO_TOOLS,
+        alt=f"Histograms of {', '.join(plain(name) for name in chosen) or 'nothing'}, reference and current overlaid.",
+    )
+    st.caption(
+        "Each panel shows which share of the sounds has which value, the reference solid and the current records "
+        "dotted: where the two outlines part, the sounds differ. Values beyond the edges count into the outer bins."
+    )
+
+
+def classes(report: DriftReport) -> None:
+    """Which answers became more, which fewer."""
+    from core.figures.drift import classes_figure
+
+    st.subheader("What was answered", anchor=False)
+    st.plotly_chart(
+        classes_figure(report.classes, report.n_reference, report.n_current),
+        key="drift_classes",
+        config=NO_TOOLS,
+        alt="Share of answers of each class, reference and current.",
+    )
+    st.caption(
+        "Each pair of bars is one class: its share of the reference's answers and of the current ones. A reference "
+        "that was recorded class by class is even; real places are not, and that alone is a change of the mix."
+    )
+
+
+def days(reference: RecordSet, current: RecordSet) -> None:
+    """The verdict day by day, where the records span days."""
+    from core.figures.drift import days_figure
+
+    table = services.drift_days(reference, current)
+    if len(table) < 2:
+        return
+    st.subheader("Day by day", anchor=False)
+    st.plotly_chart(
+        days_figure(table), key="drift_days", config=NO_TOOLS, alt="Records of each day, coloured by the day's verdict."
+    )
+    st.caption(
+        "Each bar is one day's records, coloured by their verdict alone; the pointer shows the causes. The days share "
+        "one level of significance, so that many quiet days make no alarm."
+    )
+    st.dataframe(
+        table,
+        hide_index=True,
+        alt="Each day's verdict with its n and causes.",
+        column_config={
+            "day": st.column_config.DateColumn("day (UTC)", format="YYYY-MM-DD"),
+            "confidence": st.column_config.NumberColumn("mean confidence", format="percent"),
+            "unknown_rate": st.column_config.NumberColumn("unknown", format="percent"),
+            "accuracy_estimate": st.column_config.NumberColumn("estimated accuracy", format="percent"),
+        },
+    )
+
+
+def notes(report: DriftReport) -> None:
+    """What was left out and why, and the whole report for machines."""
+    said = list(report.notes)
+    if report.embedding.reason:
+        said.append(f"embeddings are not compared: {report.embedding.reason}")
+    if report.unknown.reason and "different" not in report.unknown.reason:
+        said.append(f"unknown rates are not compared: {report.unknown.reason}")
+    if said:
+        st.caption("Notes:\n" + "\n".join(f"- {words.literal(note[:1].upper() + note[1:])}" for note in said))
+    st.download_button(
+        "JSON",
+        json.dumps(report.as_json(), indent=2, ensure_ascii=False),
+        file_name="drift.json",
+        mime="application/json",
+        icon=":material/data_object:",
+        on_click="ignore",
+        key=state.DRIFT_JSON.name,
+        help="Every number of this comparison, as `python -m core drift --json` writes it.",
+    )
