@@ -224,6 +224,9 @@ def crossval(
     leave_out_epochs: Annotated[
         int | None, typer.Option(min=1, help="Of the networks without some classes; a quarter of --epochs otherwise.")
     ] = None,
+    from_shipped: Annotated[
+        bool, typer.Option("--from-shipped", help="Go on with the shipped cross-validation in a new folder.")
+    ] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Networks trained at once, each with its share of the cores.")] = 1,
     devices: DevicesOption = 1,
     changes: SetOption = None,
@@ -232,6 +235,7 @@ def crossval(
     from core.dataset import load_dataset
     from core.training.crossval import CrossvalConfig, Means, cross_validate
     from core.training.runs import RunFolder, train_config
+    from core.training.shipping import restore
 
     dataset = load_dataset(data)
     folder = RunFolder((out or Settings.load().runs_dir) / run_id)
@@ -244,8 +248,20 @@ def crossval(
         train=train_config(changes or [], epochs=epochs),
         **_origin(dataset),
     )
+    if from_shipped and not folder.path.exists():
+        restore(folder.path)
     cross_validate(config, dataset, folder, means=Means(jobs, devices))
     print(json.dumps({"run": str(folder.path), **folder.metrics()}, indent=2))
+
+
+@app.command()
+def ship(run: Annotated[Path, typer.Argument(help="Run folder of a finished cross-validation.")]) -> None:
+    """Make a cross-validation and its model the ones that come with Earshot; then run `make gold`."""
+    from core.training.runs import RunFolder
+    from core.training.shipping import ship as ship_run
+
+    ship_run(RunFolder(run))
+    print(f"{SHIPPED_RUN}\n{SHIPPED_ARTIFACT}")
 
 
 @app.command()

@@ -14,6 +14,7 @@ import math
 import multiprocessing
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -122,8 +123,17 @@ _worker: tuple[Dataset, RunFolder, list[Waveform]] | None = None  # of a process
 def _start_worker(dataset: Dataset, path: Path, threads: int) -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
     torch.set_num_threads(threads)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     global _worker
     _worker = (dataset, RunFolder(path), [])
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would train on, in the way of the command that is repeated."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _complete_in_worker(member: RunConfig, means: Means) -> RunConfig:

@@ -43,10 +43,17 @@ def read_confusions(folder: Path) -> pd.DataFrame:
 
 
 def write_curves(folder: Path) -> None:
-    """Keep what TensorBoard's events say as ``curves.parquet`` and ``confusions.parquet`` in ``folder``."""
+    """Keep what TensorBoard's events say as ``curves.parquet`` and ``confusions.parquet`` in ``folder``.
+
+    Runs whose events are gone keep what these files said of them before.
+    """
     runs = [(run, _events(run)) for run in _runs(folder)]
-    write_table(folder / CURVES, _stacked([_scalars(run, events) for run, events in runs], CURVE_COLUMNS))
-    write_table(folder / CONFUSIONS, _stacked([_confusions(run, events) for run, events in runs], CONFUSION_COLUMNS))
+    for name, columns, read in ((CURVES, CURVE_COLUMNS, _scalars), (CONFUSIONS, CONFUSION_COLUMNS, _confusions)):
+        tables = [read(run, events) for run, events in runs]
+        if (folder / name).exists():
+            before = pd.read_parquet(folder / name)
+            tables.insert(0, before[~before["member"].isin([run.name for run, _ in runs])])
+        write_table(folder / name, _stacked(tables, columns))
 
 
 def stamp(folder: Path) -> tuple[tuple[str, int], ...]:

@@ -60,7 +60,7 @@ LAYERS = [
         "core.training.data",
     },
     {"core.training.journal", "core.training.loop", "core.sources"},
-    {"core.training.crossval"},
+    {"core.training.crossval", "core.training.shipping"},
     {"core.serving", "core.serving.messages"},
     {"core.serving.access", "core.serving.body", "core.serving.workers", "core.serving.openapi"},
     {"core.serving.metrics"},

@@ -1,0 +1,65 @@
+"""The model that comes with Earshot, and the cross-validation it is judged by: how a run becomes both.
+
+    python -m core ship RUN
+
+Weights of the members stay behind, 5 MB each. What is shipped is enough to go on from: ``restore`` makes a run folder
+of it again, to which ``crossval`` adds seeds and left-out classes without training the others anew.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from core.artifact import load_artifact
+from core.config import SHIPPED_ARTIFACT, SHIPPED_RUN
+from core.errors import RunError
+from core.training.curves import CONFUSIONS, CURVES, write_curves
+from core.training.runs import RunFolder
+
+KEPT = ("config.json", "status.json", "metrics.json", "oof.parquet", "robustness.parquet", "unknown.parquet")
+CURVE_FILES = (CURVES, CONFUSIONS)
+
+
+def ship(run: RunFolder, *, to_run: Path = SHIPPED_RUN, to_artifact: Path = SHIPPED_ARTIFACT) -> None:
+    """Replace what is shipped by the finished cross-validation ``run``. Raises ``RunError`` or ``ArtifactError``."""
+    members = run.members()
+    if not run.finished():
+        raise RunError(f"Expected a finished cross-validation in {run.path}. Repeat its command until it ends.")
+    load_artifact(run.artifact)  # replays the probe
+    write_curves(run.path)
+    with tempfile.TemporaryDirectory(dir=to_run.parent, prefix=".shipping.") as part:
+        staged = Path(part)
+        for source in (run.path, *(member.path for member in members)):
+            _copy(source, staged / "run" / source.relative_to(run.path), (*KEPT, *CURVE_FILES))
+        shutil.copytree(run.artifact, staged / "artifact")
+        _replace(staged / "run", to_run)
+        _replace(staged / "artifact", to_artifact)
+
+
+def restore(folder: Path, *, from_run: Path = SHIPPED_RUN, from_artifact: Path = SHIPPED_ARTIFACT) -> None:
+    """Make ``folder`` the shipped cross-validation, so that it can go on. Raises ``RunError`` if it holds something."""
+    if folder.exists() and any(folder.iterdir()):
+        raise RunError(f"Expected a new folder to go on in, {folder} holds something. Choose another --run-id.")
+    shutil.copytree(from_run, folder, dirs_exist_ok=True)
+    trained_on_all = next((run for run in RunFolder(folder).members() if run.config().fold is None), None)
+    if trained_on_all is not None:
+        shutil.copytree(from_artifact, trained_on_all.artifact)
+
+
+def _copy(source: Path, target: Path, names: tuple[str, ...]) -> None:
+    target.mkdir(parents=True)
+    for path in _existing(source, names):
+        shutil.copy2(path, target / path.name)
+
+
+def _existing(folder: Path, names: tuple[str, ...]) -> Iterator[Path]:
+    yield from (folder / name for name in names if (folder / name).exists())
+
+
+def _replace(staged: Path, target: Path) -> None:
+    if target.exists():
+        target.rename(staged.parent / f"replaced-{target.name}")
+    staged.rename(target)
