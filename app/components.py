@@ -122,13 +122,18 @@ def quality_warnings(prediction: Prediction) -> None:
 
 def player(sound: Sound, prediction: Prediction, wave: Waveform) -> None:
     """The file itself where browsers can play it; else the sound as the model hears it."""
+    data, kind = playable(sound, prediction, wave)
+    st.audio(data, format=kind, alt=f"Player of {sound.name}")
+    if data is not sound.data:
+        st.caption("Browsers cannot play this format, so you hear it as the model does: mono, at its rate.")
+
+
+def playable(sound: Sound, prediction: Prediction, wave: Waveform) -> tuple[bytes, str]:
+    """Bytes that browsers play, and their MIME type."""
     from core.audio import write_wav
 
     kind = browser_format(prediction.source)
-    data = sound.data if kind else write_wav(wave.samples, wave.sample_rate_hz)
-    st.audio(data, format=kind or "audio/wav", alt=f"Player of {sound.name}")
-    if kind is None:
-        st.caption("Browsers cannot play this format, so you hear it as the model does: mono, at its rate.")
+    return (sound.data, kind) if kind else (write_wav(wave.samples, wave.sample_rate_hz), "audio/wav")
 
 
 def browser_format(source: SourceFacts) -> str | None:

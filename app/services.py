@@ -24,10 +24,11 @@ from core.errors import AudioError, DatasetError, RecordsError
 from core.records import Prediction
 
 if TYPE_CHECKING:
+    import pandas as pd
     from pandas import DataFrame
 
     from core.audio import Waveform
-    from core.backend import Backend
+    from core.backend import Backend, LocalBackend
     from core.dataset import Clip, Dataset
     from core.diagnostics.drift_report import DriftReport
     from core.drift_demo import Degrading
@@ -121,17 +122,33 @@ def _waveform(fingerprint: str, digest: str, *, _backend: Backend, _sound: Sound
     return decode(_sound.data, audio=_backend.manifest.audio, limits=settings().limits)
 
 
-def explanation(backend: Backend, sound: Sound, *, label: str | None, window: int) -> Explanation:
+def explanation(
+    backend: Backend,
+    sound: Sound,
+    *,
+    label: str | None,
+    window: int,
+    timeline: bool = False,
+    occlusion: bool = False,
+) -> Explanation:
     """Why ``label``, or the window's own answer when ``None``."""
-    key = (backend.manifest.fingerprint, sound.digest, label, window)
+    key = (backend.manifest.fingerprint, sound.digest, label, window, timeline, occlusion)
     return _explanation(*key, _backend=backend, _sound=sound)
 
 
 @st.cache_resource(max_entries=24, show_spinner=False)  # about 3 MB each
 def _explanation(
-    fingerprint: str, digest: str, label: str | None, window: int, *, _backend: Backend, _sound: Sound
+    fingerprint: str,
+    digest: str,
+    label: str | None,
+    window: int,
+    timeline: bool,
+    occlusion: bool,
+    *,
+    _backend: Backend,
+    _sound: Sound,
 ) -> Explanation:
-    return _backend.explain(_sound.data, label=label, window=window)
+    return _backend.explain(_sound.data, label=label, window=window, timeline=timeline, occlusion=occlusion)
 
 
 def picture(backend: Backend, sound: Sound, window: int) -> bytes:
@@ -183,11 +200,51 @@ def clip_sound(clip_id: str) -> Sound | None:
 
     Raises ``StoreError``.
     """
-    path = settings().data_dir / "audio" / clip_id
-    if PurePath(clip_id).name == clip_id and path.is_file():
-        return Sound.of(clip_id, path.read_bytes())
+    clip = dataset_clip(clip_id)
+    if clip is not None:
+        return clip
     kept = store().sound(clip_id)
     return None if kept is None else Sound.of(clip_id, kept)
+
+
+def dataset_clip(clip_id: str) -> Sound | None:
+    """The clip of that file name in the configured dataset, or ``None``; no name reaches out of its folder."""
+    path = settings().data_dir / "audio" / clip_id
+    if PurePath(clip_id).name != clip_id or not path.is_file():
+        return None
+    return Sound.of(clip_id, path.read_bytes())
+
+
+def network(artifact: Path) -> LocalBackend:
+    """A network of this machine, asked for explanations beside the one that answers. Raises ``ArtifactError``."""
+    return _network(artifact, _stamp(artifact))
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)  # 5 MB each
+def _network(artifact: Path, stamp: tuple[int, ...]) -> LocalBackend:
+    from core.backend import LocalBackend
+    from core.classifier import Classifier
+    from core.inference import leave_cores_free
+
+    leave_cores_free()
+    return LocalBackend(Classifier.from_artifact(artifact, limits=settings().limits))
+
+
+def members(run: Path) -> dict[tuple[int | None, int], Path]:
+    """(held-out fold, seed) → artifact, of the networks of a run that are still there."""
+    return _members(run, _stamp(run / "members"))
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _members(run: Path, stamp: tuple[int, ...]) -> dict[tuple[int | None, int], Path]:
+    from core.training.runs import networks
+
+    return networks(run)
+
+
+def reference(artifact: Path) -> pd.DataFrame | None:
+    """The training clips as the network of ``artifact`` hears them; ``None`` where none were saved with it."""
+    return network(artifact).classifier.reference
 
 
 def download_dataset(progress: Callable[[int, int | None], None]) -> Path:

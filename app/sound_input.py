@@ -59,7 +59,7 @@ def _record() -> Sound | None:
 def _sample(trained_on: str) -> Sound | None:
     dataset = services.dataset()
     if dataset is None:
-        _offer_download()
+        offer_download()
         return None
     clip = _choose(dataset)
     if about := " ".join(_about(dataset, trained_on)):
@@ -104,7 +104,8 @@ def _choose(dataset: Dataset) -> Clip | None:
     return takes[take or 0]
 
 
-def _offer_download() -> None:
+def offer_download() -> None:
+    """Say that there is no dataset, and fetch ESC-10 at a click."""
     target = services.settings().data_dir
     st.markdown(
         f"There is no dataset at `{target}` yet. ESC-10 has 400 clips of ten classes ({words.megabytes(ESC10_BYTES)}, "

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import streamlit as st
 
 if TYPE_CHECKING:
+    from app.inspected import Place
     from app.services import RecordsFile
     from core.drift_demo import Degrading
     from core.errors import StoreError
@@ -81,3 +82,19 @@ DRIFT_OWN: Key[None] = Key("drift_own", None)  # form
 DRIFT_DEGRADING: Key[Degrading | None] = Key("drift_degrading", None)  # what the form last asked for
 DRIFT_FEATURES: Key[tuple[str, ...]] = Key("drift_features", ())  # distributions shown, for one pair of records
 DRIFT_JSON: Key[bool] = Key("drift_json", False)
+
+INSPECTOR_TRUE: Key[list[str]] = Key("inspector_true", [])
+INSPECTOR_PREDICTED: Key[list[str]] = Key("inspector_predicted", [])
+INSPECTOR_OUTCOME: Key[str] = Key("inspector_outcome", "any")
+INSPECTOR_CONFIDENCE: Key[tuple[float, float]] = Key("inspector_confidence", (0.0, 1.0))
+INSPECTOR_FOLDS: Key[list[int]] = Key("inspector_folds", [])
+INSPECTOR_UNKNOWN: Key[str] = Key("inspector_unknown", "any")
+INSPECTOR_SOURCE: Key[str | None] = Key("inspector_source", None)
+INSPECTOR_SEED: Key[int | None] = Key("inspector_seed", None)
+INSPECTOR_ORDER: Key[str] = Key("inspector_order", "given")
+INSPECTOR_PLACE: Key[Place | None] = Key("inspector_place", None)  # the answer shown; None: the first
+INSPECTOR_URL: Key[dict[str, list[str]] | None] = Key("inspector_url", None)  # as the page left it
+INSPECTOR_EXPLAINED: Key[str | None] = Key("inspector_explained", None)  # class explained; None: the predicted one
+INSPECTOR_OVERLAY: Key[str] = Key("inspector_overlay", "cam")
+INSPECTOR_WINDOW: Key[int] = Key("inspector_window", 0)  # analysis window explained, from 0
+INSPECTOR_COMPARED: Key[str | None] = Key("inspector_compared", None)  # class whose descriptors stand beside the clip's

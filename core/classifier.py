@@ -31,6 +31,7 @@ class Classifier:
 
     def __init__(self, artifact: Artifact, limits: Limits) -> None:
         self.net, self.manifest, self.limits = artifact.net, artifact.manifest, limits
+        self.reference = artifact.reference
         self._familiarity = familiarity_of(artifact) if artifact.manifest.unknown else None
 
     @classmethod

@@ -1,18 +1,29 @@
-"""Sample inspector: one clip after the other, with all that is known about each answer."""
+"""Sample inspector: one answer after the other, with all that is known about each."""
 
 import streamlit as st
 
-from app import components
-from core.sources import shipped
-
-COLUMNS = {"true": "label", "predicted": "predicted", "seed": "seed", "clip": "clip_id"}
+from app import clip_view, components, inspected
+from app.records_input import records_chosen
 
 st.title("Sample inspector", anchor=False)
 
 with components.errors_shown():
-    frame = shipped().frame()
-    for name, column in COLUMNS.items():
-        if name in st.query_params:
-            frame = frame[frame[column].astype(str) == st.query_params[name]]
-    st.caption(f"{len(frame):,} answers of networks that never heard the clip.")
-    st.dataframe(frame[["clip_id", "label", "predicted", "confidence", "fold", "seed"]], hide_index=True)
+    records = records_chosen()
+    if not len(records):
+        components.empty_state("There is no answer yet: classify a sound, or choose other records.")
+        st.stop()
+    listed, card = st.columns([6, 5])
+    with listed:
+        position = inspected.choose(records)
+    if position is None:
+        components.empty_state("No answer passes these filters. Take one of them away.")
+        st.stop()
+    answer = clip_view.Answer.of(records, position)
+    with card:
+        clip_view.answer_card(answer)
+    sound = clip_view.sound_of(answer)
+    by = clip_view.explainer(answer)
+    if sound is not None:
+        clip_view.heard(answer, sound, by)
+    clip_view.alike(answer, sound, by)
+    clip_view.acoustics(answer, by)

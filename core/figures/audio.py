@@ -181,7 +181,7 @@ def confidence_figure(probabilities: Mapping[str, float], *, top_k: int) -> go.F
     """The ``top_k`` most probable classes as bars, the first on top."""
     ranked = sorted(probabilities.items(), key=lambda item: -item[1])[:top_k]
     if not ranked:
-        return _empty()
+        return empty()
     names = [name.replace("_", " ").capitalize() for name, _ in ranked]
     values = [value for _, value in ranked]
     figure = go.Figure(
@@ -253,7 +253,7 @@ def _map(values: NDArray[np.float32], span_s: tuple[float, float], axis: str) ->
     )
 
 
-def _empty() -> go.Figure:
+def empty() -> go.Figure:
     figure = go.Figure()
     figure.add_annotation(text=NO_DATA, showarrow=False)
     figure.update_xaxes(visible=False)

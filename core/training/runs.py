@@ -225,6 +225,22 @@ def _damaged(file: Path, why: str) -> RunError:
     )
 
 
+def networks(folder: Path) -> dict[tuple[int | None, int], Path]:
+    """(held-out fold, seed) → artifact, of every network of a run that told apart all of its classes.
+
+    A cross-validation has one for each fold and seed in ``members/``, as long as they are kept; a single training has
+    itself. The fold of a network that heard every clip is ``None``.
+    """
+    found = {}
+    for config in sorted([folder / "config.json", *(folder / "members").glob("*/config.json")]):
+        run = RunFolder(config.parent)
+        with contextlib.suppress(ValueError, RunError):  # of a cross-validation, or of another release
+            asked = run.config()
+            if not asked.left_out and (run.artifact / "artifact.json").is_file():
+                found[asked.fold, asked.train.seed] = run.artifact
+    return found
+
+
 def new_run_id(name: str) -> str:
     """``<UTC time>-<name>``: sorts by start."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{name}"

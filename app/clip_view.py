@@ -1,0 +1,411 @@
+"""All that is known about one answer: what it says, how it sounds, why, what is like it, and how it compares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+from numpy.typing import NDArray
+
+from app import components, links, logbook, services, sound_input, state, words
+from app.components import NO_TOOLS
+from app.explainer import Explainer, explainer_of
+from app.player import Overlay, Timeline, cursor_player
+from app.services import Sound
+from core.diagnostics.descriptors import against
+from core.diagnostics.selection import is_right, true_labels
+from core.neighbours import nearest
+from core.recordset import RecordSet
+
+if TYPE_CHECKING:
+    from core.explain import Explanation
+    from core.records import Prediction
+
+TOP_K = 5
+NEIGHBOURS = 4
+CHANNELS = 6
+FEWEST_OF_CLASS = 5
+OVERLAYS = {"cam": "Grad-CAM", "occlusion": "Occlusion", "off": "Off"}
+LINES = 5  # of the timeline
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One record, with what the pieces below ask of it. ``true``: what the sound is, ``None`` where nobody knows."""
+
+    records: RecordSet
+    position: int
+    row: pd.Series
+    true: str | None
+    predicted: str
+    right: bool | None
+
+    @classmethod
+    def of(cls, records: RecordSet, position: int) -> Answer:
+        one = records.take(np.array([position]))
+        true, right = true_labels(one).iloc[0], is_right(one).iloc[0]
+        row = one.frame().iloc[0]
+        return cls(
+            records,
+            position,
+            row,
+            None if pd.isna(true) else str(true),
+            str(row["predicted"]),
+            None if pd.isna(right) else bool(right),
+        )
+
+    @property
+    def probabilities(self) -> dict[str, float]:
+        p = self.records.probabilities[self.position]
+        order = np.argsort(-p, kind="stable")
+        return {self.records.class_names[k]: float(p[k]) for k in order}
+
+    @property
+    def logged(self) -> int | None:
+        """Its id in the prediction log."""
+        return int(self.row["id"]) if "id" in self.row.index else None
+
+    @property
+    def digest(self) -> str:
+        """What choices about this answer are kept by."""
+        return f"{self.row['clip_id']}_{self.row['seed']}"
+
+    @property
+    def unknown(self) -> bool:
+        return bool(self.row["unknown"]) if pd.notna(self.row["unknown"]) else False
+
+
+def answer_card(answer: Answer) -> None:
+    """True and predicted class, confidence, the most probable classes; for the log: what a person says."""
+    from core.figures.audio import confidence_figure
+
+    st.caption(" · ".join(_facts(answer)))
+    st.subheader(_verdict(answer), anchor=False)
+    st.markdown("  \n".join(_remarks(answer)))
+    st.plotly_chart(
+        confidence_figure(answer.probabilities, top_k=TOP_K),
+        key="inspector_bars",
+        config=NO_TOOLS,
+        alt=f"Bars of the most probable classes; {words.plain(answer.predicted)} leads.",
+    )
+    if answer.logged is not None:
+        _say_what_it_is(answer, answer.logged)
+
+
+def _facts(answer: Answer) -> Iterator[str]:
+    row = answer.row
+    if answer.logged is not None:
+        yield words.literal(str(row["name"]))
+        yield f"{row['created_at']:%Y-%m-%d %H:%M:%S} UTC"
+        yield f"answer {answer.logged}"
+        return
+    yield words.literal(str(row["clip_id"]))
+    yield f"held out with fold {row['fold']}"
+    yield f"seed {row['seed']}"
+    yield f"recording {words.literal(str(row['source_group']))}"
+
+
+def _verdict(answer: Answer) -> str:
+    called = words.plain(answer.predicted)
+    icon = {True: ":material/check_circle:", False: ":material/cancel:", None: ":material/help:"}[answer.right]
+    if answer.true is None:
+        return f"{icon} {called}, true class not known"
+    said = logbook.said(answer.true, answer.records.class_names)
+    if answer.true == answer.predicted:
+        return f"{icon} {called}, and it is"
+    return f"{icon} {called}, but it is {words.literal(said[:1].lower() + said[1:])}"
+
+
+def _remarks(answer: Answer) -> Iterator[str]:
+    yield f"**{words.percent(float(answer.row['confidence']))}** confidence, after temperature scaling."
+    ranked = list(answer.probabilities)
+    if answer.true in ranked and answer.true != answer.predicted:
+        yield (
+            f"The true class got **{words.percent(answer.probabilities[answer.true])}**, rank "
+            f"{ranked.index(answer.true) + 1} of {len(ranked)}."
+        )
+    if answer.unknown:
+        yield "**Called unknown:** unlike the sounds that the network learnt."
+
+
+def _say_what_it_is(answer: Answer, number: int) -> None:
+    record = services.store().get(number)
+    with st.container(border=True):
+        st.markdown("**Is that right?** What you say is stored, and counts in every diagnostic of the log.")
+        logbook.confirm_or_correct(record, answer.records.class_names)
+
+
+def sound_of(answer: Answer) -> Sound | None:
+    """The clip's sound, or a line why there is none."""
+    clip_id = str(answer.row["clip_id"])
+    if answer.logged is not None:
+        data = services.store().sound(clip_id)
+        if data is None:
+            st.info(
+                "Its sound was not kept, so there is nothing to hear or to explain. Sounds are kept from the moment "
+                "that EARSHOT_KEEP_AUDIO=1 is set.",
+                icon=":material/volume_off:",
+            )
+            return None
+        return Sound.of(str(answer.row["name"]), data)
+    sound = services.dataset_clip(clip_id)
+    if sound is None:
+        folder = services.settings().data_dir
+        st.info(
+            f"The clip {words.literal(clip_id)} is not in `{folder}`, so there is nothing to hear or to explain. Set "
+            "EARSHOT_DATA_DIR to the dataset that these records come from.",
+            icon=":material/volume_off:",
+        )
+        if not (folder / "meta").is_dir():
+            sound_input.offer_download()
+    return sound
+
+
+def explainer(answer: Answer) -> Explainer:
+    """The network that explains this answer."""
+    return explainer_of(answer.records, state.RECORDS.get(), fold=int(answer.row["fold"]), seed=int(answer.row["seed"]))
+
+
+@st.fragment
+def heard(answer: Answer, sound: Sound, by: Explainer) -> None:
+    """Player, waveform, mel spectrogram and class probabilities under one cursor; where the network looked."""
+    st.subheader("What it heard, and why", anchor=False)
+    with components.errors_shown():
+        prediction = services.classify(by.backend, sound)
+        label, overlay, window = _choices(answer, by, prediction)
+        with st.spinner("Looking where it looked…"):
+            why = services.explanation(
+                by.backend, sound, label=label, window=window, timeline=True, occlusion=overlay == "occlusion"
+            )
+        _player(answer, sound, by, prediction, why, overlay)
+        components.quality_warnings(prediction)
+        st.caption(" ".join(_how_to_read(answer, by, prediction, why, overlay)))
+        _layers(why)
+
+
+def _choices(answer: Answer, by: Explainer, prediction: Prediction) -> tuple[str, str, int]:
+    names = by.backend.manifest.class_names
+    likely = [name for name in dict.fromkeys([answer.predicted, answer.true, prediction.label]) if name in names]
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        label = st.selectbox(
+            "Class to explain",
+            [*likely, *sorted(set(names) - set(likely))],
+            format_func=words.plain,
+            key=state.INSPECTOR_EXPLAINED.of(answer.digest).name,
+            width=240,
+        )
+        overlay = st.segmented_control(
+            "Where it looked",
+            list(OVERLAYS),
+            format_func=OVERLAYS.__getitem__,
+            default=state.INSPECTOR_OVERLAY.default,
+            required=True,
+            key=state.INSPECTOR_OVERLAY.name,
+            persist_state="session",
+            help="Grad-CAM reads it off the gradients, at once. Occlusion silences patches and asks again: seconds.",
+        )
+        window = 0
+        if len(prediction.windows) > 1:
+            window = st.select_slider(
+                "Stretch to explain",
+                range(len(prediction.windows)),
+                format_func=lambda n: words.span(prediction.windows[n].start_s, prediction.windows[n].end_s),
+                key=state.INSPECTOR_WINDOW.of(answer.digest).name,
+            )
+    return str(label), str(overlay), int(window)
+
+
+def _player(
+    answer: Answer, sound: Sound, by: Explainer, prediction: Prediction, why: Explanation, overlay: str
+) -> None:
+    wave = services.waveform(by.backend, sound)
+    audio, mime = components.playable(sound, prediction, wave)
+    windows = prediction.windows if len(prediction.windows) > 1 else why.timeline
+    names = by.backend.manifest.class_names
+    leaders = [names[int(np.argmax(window.probabilities))] for window in windows]
+    shown = [name for name in dict.fromkeys([why.label, answer.true, answer.predicted, *leaders]) if name in names]
+    rest = [name for name in prediction.probabilities if name not in shown]
+    cursor_player(
+        sound.name,
+        audio,
+        mime,
+        wave,
+        why.log_mel,
+        why.mel_hz,
+        why.hop_s,
+        key="inspector_player",
+        overlay=_overlay(why, overlay),
+        timeline=Timeline(windows, names, [*shown, *rest][: max(LINES, min(len(shown), 10))]),
+        shade=(why.start_s, why.end_s) if len(prediction.windows) > 1 else None,
+    )
+
+
+def _overlay(why: Explanation, overlay: str) -> Overlay | None:
+    if overlay == "occlusion" and why.occlusion is not None:
+        return Overlay(why.occlusion.map, why.start_s, why.end_s)
+    return Overlay(why.stages[-1].cam, why.start_s, why.end_s) if overlay == "cam" else None
+
+
+def _how_to_read(
+    answer: Answer, by: Explainer, prediction: Prediction, why: Explanation, overlay: str
+) -> Iterator[str]:
+    yield by.in_words()
+    if by.kin != "same":
+        yield f"It answers {words.plain(prediction.label).lower()} ({words.percent(prediction.confidence)})."
+    label = words.plain(why.label).lower()
+    if overlay == "cam":
+        yield f"Amber to magenta is what spoke more and more for {label}."
+    if overlay == "occlusion" and (found := why.occlusion) is not None:
+        yield (
+            f"Amber to magenta is what {label} rests on: {found.patches} patches were silenced one by one. Without the "
+            f"most telling one, at {words.span(*found.least_s)}, its probability goes from "
+            f"{words.percent(found.probability)} to {words.percent(found.least)}."
+        )
+    if len(prediction.windows) == 1:
+        yield (
+            "Each point of the lines hears one second alone, so it is less sure than the answer from the whole. Click "
+            "or drag to move the cursor; the space bar plays."
+        )
+    else:
+        yield "Each point of the lines is one stretch; the explained one is shaded. Click or drag to move the cursor."
+
+
+def _layers(why: Explanation) -> None:
+    from core.figures.inspector import thumbnails_figure
+
+    with st.expander("What the layers responded to", icon=":material/layers:", expanded=True):
+        st.plotly_chart(
+            thumbnails_figure(why.stages, channels=CHANNELS, span_s=(why.start_s, why.end_s)),
+            key="inspector_layers",
+            config=NO_TOOLS,
+            alt=f"Feature maps of {len(why.stages)} stages: the mean and the {CHANNELS} strongest channels of each.",
+        )
+        st.caption(
+            "A row is a stage of the network, from the first to the last (channels × frequency × time): the mean over "
+            "its channels, then its strongest ones. The more a colour stands out, the stronger the response."
+        )
+
+
+def alike(answer: Answer, sound: Sound | None, by: Explainer) -> None:
+    """The nearest known clips in the embedding, with players."""
+    st.subheader("Most alike", anchor=False)
+    found = _nearest(answer, sound, by)
+    if found is None:
+        st.caption("These records have no embeddings, so nothing can be said to be near.")
+        return
+    among, table = found
+    if table.empty:
+        st.caption(f"There is no other clip among the {among}.")
+        return
+    for column, neighbour in zip(st.columns(NEIGHBOURS), table.itertuples(index=False), strict=False):
+        with column, st.container(border=True):
+            _neighbour(answer, neighbour)
+    st.caption(
+        f"The nearest of the {among}, by the angle between embeddings: 0 is the same sound to the network, 1 has "
+        "nothing in common. Clips of the same recording are no independent evidence."
+    )
+
+
+def _neighbour(answer: Answer, neighbour: object) -> None:
+    clip_id, label, distance = (getattr(neighbour, name) for name in ("clip_id", "label", "distance"))
+    named = words.plain(str(label)) if pd.notna(label) else "Not labelled"
+    st.markdown(f"**{words.literal(named)}** · distance {distance:.2f}")
+    st.caption(
+        words.literal(str(clip_id)) + (" · same recording" if getattr(neighbour, "same_recording", False) else "")
+    )
+    data = services.store().sound(str(clip_id)) if answer.logged is not None else None
+    sound = services.dataset_clip(str(clip_id)) if data is None else Sound.of(str(clip_id), data)
+    if sound is not None:
+        st.audio(sound.data, alt=f"Player of {clip_id}")
+    if answer.logged is None:
+        links.inspector(clip=str(clip_id)).show("Inspect", icon=":material/manage_search:")
+
+
+def _nearest(answer: Answer, sound: Sound | None, by: Explainer) -> tuple[str, pd.DataFrame] | None:
+    """Among which clips, and the nearest of them; ``None`` where there are no embeddings."""
+    clip_id, group = str(answer.row["clip_id"]), str(answer.row["source_group"])
+    reference = services.reference(by.artifact)
+    if reference is not None:
+        embedding = _embedding(answer, sound, by, reference)
+        if embedding is not None:
+            known = np.stack(reference["embedding"].to_list()).astype(np.float32)
+            among = f"{len(reference):,} clips that the explaining network was trained on"
+            return among, nearest(embedding, reference, known, k=NEIGHBOURS, clip_id=clip_id, source_group=group)
+    records = answer.records
+    if records.embedding is None:
+        return None
+    row = answer.row
+    peers = np.flatnonzero(((records.table["fold"] == row["fold"]) & (records.table["seed"] == row["seed"])).to_numpy())
+    among = f"{peers.size:,} sounds that the same network answered without having heard them"
+    some = records.take(peers)
+    known = some.table.assign(label=true_labels(some))
+    assert some.embedding is not None
+    mine = records.embedding[answer.position]
+    return among, nearest(mine, known, some.embedding, k=NEIGHBOURS, clip_id=clip_id, source_group=group)
+
+
+def _embedding(
+    answer: Answer, sound: Sound | None, by: Explainer, reference: pd.DataFrame
+) -> NDArray[np.float32] | None:
+    """The clip as the explaining network hears it."""
+    if by.kin == "same" and answer.records.embedding is not None:
+        return np.asarray(answer.records.embedding[answer.position])
+    own = reference.loc[reference["clip_id"] == answer.row["clip_id"], "embedding"]
+    if len(own):
+        return np.asarray(own.iloc[0], dtype=np.float32)
+    if sound is None:
+        return None
+    return np.asarray(services.classify(by.backend, sound).embedding, dtype=np.float32)
+
+
+@st.fragment
+def acoustics(answer: Answer, by: Explainer) -> None:
+    """The clip's descriptors in their distribution over a class."""
+    from core.figures.inspector import standing_figure
+
+    st.subheader("How it compares", anchor=False)
+    classes = [name for name in dict.fromkeys([answer.true, answer.predicted]) if name in answer.records.class_names]
+    name = st.segmented_control(
+        "Beside the clips of",
+        classes,
+        default=classes[0],
+        format_func=words.plain,
+        required=True,
+        key=state.INSPECTOR_COMPARED.of(answer.digest).name,
+    )
+    whose, others = _of_class(answer, by, str(name))
+    if len(others) < FEWEST_OF_CLASS:
+        st.caption(
+            f"{len(others)} {whose} are too few to compare with: {FEWEST_OF_CLASS} at the least, with descriptors."
+        )
+        return
+    table = against({column: answer.row[column] for column in others if column in answer.row.index}, others)
+    called = words.plain(str(name)).lower()
+    st.plotly_chart(
+        standing_figure(table, sound="this sound", others=f"{called} (n = {len(others):,})"),
+        key="inspector_standing",
+        config=NO_TOOLS,
+        alt=f"Each descriptor of this sound in the distribution of {len(others)} {whose}.",
+    )
+    st.caption(
+        f"Each row is a descriptor; bars are the {len(others):,} {whose}, the diamond is this sound. A diamond off the "
+        f"thin bar is unusual for {called}; hover for values with units."
+    )
+
+
+def _of_class(answer: Answer, by: Explainer, name: str) -> tuple[str, pd.DataFrame]:
+    """Whose descriptors stand for class ``name``, and these: its labelled clips in the records, else in training."""
+    records, row = answer.records, answer.row
+    others = ((records.table["clip_id"] != row["clip_id"]) & (records.table["seed"] == row["seed"])).to_numpy()
+    known = records.table[others & (records.targets == records.class_names.index(name))]
+    plain = words.plain(name).lower()
+    if len(known) >= FEWEST_OF_CLASS or answer.logged is None:
+        return f"other clips of {plain}", known
+    reference = services.reference(by.artifact)
+    if reference is None:
+        return f"labelled sounds of {plain}", known
+    return f"training clips of {plain}", reference[reference["label"] == name]
