@@ -17,8 +17,8 @@ from app.explainer import Explainer, explainer_of
 from app.player import Overlay, Timeline, cursor_player
 from app.services import Sound
 from core.diagnostics.descriptors import against
+from core.diagnostics.neighbours import nearest
 from core.diagnostics.selection import is_right, true_labels
-from core.neighbours import nearest
 from core.recordset import RecordSet
 
 if TYPE_CHECKING:

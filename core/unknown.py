@@ -64,7 +64,7 @@ class Familiarity:
         precision = LedoitWolf(assume_centered=True).fit(centred.astype(np.float64)).precision_
         values, vectors = np.linalg.eigh(precision)
         whiten = vectors * np.sqrt(np.maximum(values, 0))
-        reference = alike(embeddings)
+        reference = unit(_roots(embeddings))
         others = _kth_distance(reference, reference, NEIGHBOURS + 1)  # the nearest of each clip is itself
         return cls(
             reference, means.astype(np.float32), whiten.astype(np.float32), _scale(others), _scale(_energy(logits))
@@ -92,7 +92,7 @@ class Familiarity:
         return {name: self.score(name, logits, embeddings) for name in SCORES}
 
     def knn(self, embeddings: NDArray[np.float32]) -> Floats:
-        return _kth_distance(alike(embeddings), self.reference, NEIGHBOURS)
+        return _kth_distance(unit(_roots(embeddings)), self.reference, NEIGHBOURS)
 
     def mahalanobis(self, embeddings: NDArray[np.float32]) -> Floats:
         offset = (embeddings[:, None, :] - self.means[None]).astype(np.float64)  # (N, K, D)
@@ -116,11 +116,6 @@ def _kth_distance(queries: NDArray[np.float32], reference: NDArray[np.float32], 
 
 def _scale(values: Floats) -> tuple[float, float]:
     return float(np.median(values)), max(float(values.std()), 1e-9)
-
-
-def alike(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Unit rows of square roots, (N, D): their products say how alike sounds are, 1 at most."""
-    return unit(_roots(embeddings))
 
 
 def unit(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -16,7 +16,7 @@ LAYERS = [
     {"core.model", "core.augment", "core.download", "core.synthetic_dataset"},
     {"core.inference"},
     {"core.artifact", "core.calibration", "core.unknown", "core.occlusion"},
-    {"core.classifier", "core.store", "core.neighbours", "core.dropped"},
+    {"core.classifier", "core.store", "core.dropped"},
     {"core.explain", "core.gold", "core.recordset"},
     {"core.drift_demo"},
     {"core.training", "core.training.runs", "core.training.curves"},

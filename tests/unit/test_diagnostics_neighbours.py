@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
-from core.neighbours import COLUMNS, nearest
+from core.diagnostics.neighbours import COLUMNS, nearest
 
 
 def known(count: int) -> pd.DataFrame:
