@@ -241,9 +241,12 @@ def ended_state(job: Job) -> tuple[JobState, str]:
     status = _status(job.run)
     if status is not None and status.state == "finished":
         return "finished", ""
-    told = [line for line in log_tail(job.run, since=job.log_start) if line.startswith("error [")]
+    lines = log_tail(job.run, since=job.log_start)
+    told = [line for line in lines if line.startswith("error [")]
     if told:
         return "failed", told[-1].partition("]: ")[2]
+    if any(line.startswith("Traceback ") for line in lines):
+        return "failed", lines[-1]
     if (
         status is not None
         and status.state == "failed"
@@ -493,13 +496,16 @@ def _epochs_done(job: Job) -> tuple[int, int, str, RunStatus | None]:
     status = _status(job.run)
     if job.request.protocol == "fold":
         return (status.epoch if status else 0), job.request.epochs, "", status
-    if status is None:
-        return 0, job.request.epochs, "", None
-    member = _status(job.run / "members" / status.message) if status.message else None
-    within = member.epoch if member and status.state != "finished" else 0
-    stage = f"{status.message} ({status.epoch + 1} of {status.epochs})" if status.message else ""
-    epoch = min(status.epoch * job.request.epochs + within, status.epochs * job.request.epochs)
-    return epoch, status.epochs * job.request.epochs, stage, member or status
+    members = {file.parent.name: _status(file.parent) for file in job.run.glob("members/*/status.json")}
+    told = {name: member for name, member in members.items() if member is not None}
+    if status is None or not told:
+        return 0, job.request.epochs * (status.epochs if status else 1), "", status
+    epochs = status.epochs * job.request.epochs
+    done = epochs if status.state == "finished" else sum(member.epoch for member in told.values())
+    name, latest = max(told.items(), key=lambda item: item[1].heartbeat)
+    finished = sum(member.state == "finished" for member in told.values())
+    stage = f"{name}, {finished} of {status.epochs} networks done"
+    return min(done, epochs), epochs, stage, latest
 
 
 def _remaining_s(job: Job, epoch: int, epochs: int) -> float | None:

@@ -201,13 +201,15 @@ def test_without_augmentation_nothing_is_random_but_the_crop(toy: Path) -> None:
 def test_a_cross_validation_counts_the_epochs_of_all_its_members(toy: Path, tmp_path: Path) -> None:
     job = create_job(tmp_path, asked(toy, protocol="crossval", epochs=10))
     assert (progress_of(job).epoch, progress_of(job).epochs) == (0, 10)
-    member = RunFolder(job.run / "members" / "fold-2-seed-0")
-    member.begin(config_of(job, toy))
-    member.write_status("running", 4, 10, {"train/loss": 0.5})
-    RunFolder(job.run).write_status("running", 1, 3, message="fold-2-seed-0")
+    RunFolder(job.run).write_status("running", 0, 3)
+    assert (progress_of(job).epoch, progress_of(job).epochs) == (0, 30)
+    for fold, state, epoch in ((1, "finished", 10), (2, "running", 4)):
+        member = RunFolder(job.run / "members" / f"fold-{fold}-seed-0")
+        member.begin(config_of(job, toy))
+        member.write_status(state, epoch, 10, {"train/loss": 0.5 / fold})
     progress = progress_of(job)
-    assert (progress.epoch, progress.epochs, progress.stage) == (14, 30, "fold-2-seed-0 (2 of 3)")
-    assert progress.metrics == {"train/loss": 0.5}
+    assert (progress.epoch, progress.epochs, progress.stage) == (14, 30, "fold-2-seed-0, 1 of 3 networks done")
+    assert progress.metrics == {"train/loss": 0.25}
 
 
 @pytest.mark.parametrize("name", ["../elsewhere", ".hidden", "nothing"])
