@@ -9,6 +9,8 @@ if str(ROOT) not in sys.path:  # `streamlit run` puts app/ on sys.path, not the 
 
 import streamlit as st  # noqa: E402
 
+from app import auth  # noqa: E402
+
 PAGES = ROOT / "pages"
 
 st.set_page_config(layout="wide")  # no page_title here: it would override every page's own
@@ -47,6 +49,15 @@ navigation = st.navigation(
                 help="Every training run: loss, accuracy, learning rate and confusion, epoch by epoch.",
             ),
         ],
+        "Admin": [
+            st.Page(
+                PAGES / "admin.py",
+                title="Admin",
+                icon=":material/admin_panel_settings:",
+                help="Train, compare, promote and take back models. Asks you to sign in.",
+            ),
+        ],
     }
 )
+auth.announce_token()
 navigation.run()

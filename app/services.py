@@ -27,13 +27,16 @@ if TYPE_CHECKING:
     import pandas as pd
     from pandas import DataFrame
 
+    from core.admin import Gate, Guard
+    from core.administration import Administration
+    from core.artifact import Manifest
     from core.audio import Waveform
     from core.backend import Backend, LocalBackend
-    from core.dataset import Clip, Dataset
+    from core.dataset import Clip, Dataset, Layout
     from core.diagnostics.drift_report import DriftReport
     from core.drift_demo import Degrading
     from core.explain import Explanation
-    from core.jobs import Trainer
+    from core.jobs import Job, Trainer, Where
     from core.recordset import RecordSet
     from core.store import Store
     from core.training.overview import RunFacts
@@ -350,11 +353,75 @@ def _store(url: str) -> Store:
     return Store.open(url)
 
 
-def trainer() -> Trainer:
-    """Training on this machine: jobs in the runs folder."""
+def trainers() -> dict[Where, Trainer]:
+    """Where training can run: on this machine, and on Modal where its client is set up."""
     from core.jobs import LocalTrainer
 
-    return LocalTrainer(settings().runs_dir)
+    return {"local": LocalTrainer(settings().runs_dir)}
+
+
+def jobs() -> list[Job]:
+    """Every training job, the latest first. Local ones are looked at: dead ones are noticed, waiting ones start."""
+    from core.jobs import jobs_in
+
+    trainers()["local"].jobs()
+    return jobs_in(settings().runs_dir)
+
+
+def administration(guard: Guard) -> Administration:
+    """What an admin can do, for whoever passes ``guard``."""
+    from core.administration import Administration
+
+    return Administration(guard, store(), trainers(), settings().runs_dir)
+
+
+def gate() -> Gate:
+    """The one door for admin tokens of this server. Makes and prints the token at the first start."""
+    from core.admin import admin_token
+
+    admin_token(settings())
+    return _gate()
+
+
+@st.cache_resource(max_entries=1, show_spinner=False)
+def _gate() -> Gate:
+    from core.admin import Gate, admin_token
+
+    return Gate(lambda: admin_token(settings()))
+
+
+def manifest() -> Manifest:
+    """The facts of the model that answers, without loading it. Raises ``ArtifactError``."""
+    return _manifest(settings().artifact, _stamp(settings().artifact))
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _manifest(artifact: Path, stamp: tuple[int, ...]) -> Manifest:
+    from core.artifact import read_manifest
+
+    return read_manifest(artifact)
+
+
+def fingerprint() -> str:
+    """Of the model that answers."""
+    return manifest().fingerprint
+
+
+def datasets() -> list[Path]:
+    """Where datasets to train on are known to be: the configured one first."""
+    return [settings().data_dir]
+
+
+def layout(root: Path) -> Layout:
+    """What the table of the dataset at ``root`` says; read again when it changes. Raises ``DatasetError``."""
+    return _layout(root, _stamp(root / "meta"))
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _layout(root: Path, stamp: tuple[int, ...]) -> Layout:
+    from core.dataset import peek
+
+    return peek(root)
 
 
 def runs() -> list[RunFacts]:
@@ -362,7 +429,7 @@ def runs() -> list[RunFacts]:
     from core.training.overview import run_facts, runs_in
 
     if settings().runs_dir.is_dir():
-        trainer().jobs()  # notices jobs whose process has gone
+        jobs()
     return [*runs_in(settings().runs_dir), replace(run_facts(SHIPPED_RUN), name=SHIPPED)]
 
 

@@ -14,8 +14,10 @@ import streamlit as st
 if TYPE_CHECKING:
     from app.inspected import Place
     from app.services import RecordsFile
+    from core.admin import Ticket
     from core.drift_demo import Degrading
-    from core.errors import StoreError
+    from core.errors import EarshotError, StoreError
+    from core.jobs import Augmentation, Evaluation, Where
 
 T = TypeVar("T")
 
@@ -98,3 +100,17 @@ INSPECTOR_EXPLAINED: Key[str | None] = Key("inspector_explained", None)  # class
 INSPECTOR_OVERLAY: Key[str] = Key("inspector_overlay", "cam")
 INSPECTOR_WINDOW: Key[int] = Key("inspector_window", 0)  # analysis window explained, from 0
 INSPECTOR_COMPARED: Key[str | None] = Key("inspector_compared", None)  # class whose descriptors stand beside the clip's
+
+TICKET: Key[Ticket | None] = Key("admin_ticket", None)  # proof of this session's sign-in
+TOKEN: Key[str] = Key("admin_token", "")  # emptied as soon as it is read
+SIGN_IN_ERROR: Key[EarshotError | None] = Key("admin_sign_in_error", None)
+LAUNCH_DATASET: Key[str] = Key("launch_dataset", "")
+LAUNCH_PROTOCOL: Key[Evaluation] = Key("launch_protocol", "fold")
+LAUNCH_WHERE: Key[Where] = Key("launch_where", "local")
+LAUNCH_FOLD: Key[int | None] = Key("launch_fold", 1)
+LAUNCH_SEED: Key[int] = Key("launch_seed", 0)
+LAUNCH_SEEDS: Key[int] = Key("launch_seeds", 1)
+LAUNCH_EPOCHS: Key[int] = Key("launch_epochs", 0)
+LAUNCH_RATE: Key[float] = Key("launch_rate", 0.0)
+LAUNCH_AUGMENTATION: Key[Augmentation] = Key("launch_augmentation", "full")
+ADMIN_RUN: Key[str] = Key("admin_run", "")  # of the Models tab

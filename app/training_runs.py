@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -56,6 +57,20 @@ def curves_panel(run: RunFacts, *, key: str) -> None:
     shown = curves if chosen is None else curves[curves["member"] == chosen]
     _curves(shown, key)
     _confusion(run, chosen, key)
+
+
+def live_curves(folder: Path, *, key: str) -> None:
+    """Curves of a run that is going on, as far as it has come."""
+    from core.figures.curves import CURVES, curve_figure
+
+    curves = services.training_curves(folder)
+    for axis, column in zip(CURVES, st.columns(len(CURVES)), strict=True):
+        column.plotly_chart(
+            curve_figure(curves, axis),
+            key=f"{key}_{axis.split()[0].lower()}",
+            config=components.NO_TOOLS,
+            alt=f"{axis} by epoch, so far.",
+        )
 
 
 def tensorboard_command(run: RunFacts) -> None:

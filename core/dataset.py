@@ -97,6 +97,25 @@ class Dataset:
         return tuple(sorted({clip.fold for clip in self.clips}))
 
 
+@dataclass(frozen=True)
+class Layout:
+    """What a dataset's table alone says."""
+
+    name: str
+    class_names: tuple[str, ...]
+    folds: tuple[int, ...]
+    n_clips: int
+
+
+def peek(root: Path) -> Layout:
+    """Check the table of the dataset at ``root``, without its files: milliseconds. Raises ``DatasetError``."""
+    table = _read_table(root)
+    _check_values(table, clips_per_class=2)
+    names = tuple(table.groupby("target")["category"].first().sort_index())
+    folds = tuple(sorted({int(fold) for fold in table["fold"]}))
+    return Layout(_published(table) or root.resolve().name, names, folds, len(table))
+
+
 def load_dataset(root: Path, *, clips_per_class: int = 2) -> Dataset:
     """Read and check the dataset at ``root``. Raises ``DatasetError`` that says what is wrong with which clips.
 

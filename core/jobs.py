@@ -34,6 +34,7 @@ from core.training.runs import JOB_FILE, JOB_LOG, RunFolder, RunStatus, new_run_
 
 JobState = Literal["queued", "running", "finished", "failed", "cancelled", "dead"]
 Where = Literal["local", "modal"]
+Evaluation = Literal["fold", "crossval"]
 Augmentation = Literal["full", "mild", "off"]
 ACTIVE: tuple[JobState, ...] = ("queued", "running")
 RESUMABLE: tuple[JobState, ...] = ("failed", "cancelled", "dead")
@@ -54,7 +55,7 @@ class TrainingRequest(Frozen):
     """What to train, and where. ``fold`` and ``seed`` are for one fold, ``seeds`` for a cross-validation."""
 
     where: Where = "local"
-    protocol: Literal["fold", "crossval"] = "fold"
+    protocol: Evaluation = "fold"
     dataset: Path = Field(description="folder in ESC-50's layout")
     fold: int | None = Field(1, description="held-out fold; None trains on every clip")
     seed: Annotated[int, Field(ge=0)] = 0

@@ -1,0 +1,105 @@
+"""Whether the person at this page is the admin: by the admin token, or by ``st.login`` where ``[auth]`` is set up."""
+
+from __future__ import annotations
+
+import contextlib
+from functools import partial
+from typing import TYPE_CHECKING
+
+import streamlit as st
+from streamlit.errors import StreamlitSecretNotFoundError
+
+from app import components, services, state
+from core.errors import AdminError, EarshotError
+
+if TYPE_CHECKING:
+    from core.admin import Admin, Guard
+
+
+def announce_token() -> None:
+    """Make the admin token and print it, at the first start only. What is wrong with it, the Admin page tells."""
+    if not uses_oidc():
+        with contextlib.suppress(EarshotError):
+            services.gate()
+
+
+def uses_oidc() -> bool:
+    """Whether ``.streamlit/secrets.toml`` sets up an identity provider; the token then counts for nothing."""
+    try:
+        return "auth" in st.secrets
+    except StreamlitSecretNotFoundError:
+        return False
+
+
+def guard() -> Guard:
+    """What every admin action asks: bound to this session's sign-in, so that it also holds where downloads are made."""
+    if uses_oidc():
+        from core.admin import listed
+
+        email = str(st.user.get("email") or "") if st.user.is_logged_in else ""
+        verified = st.user.get("email_verified")
+        return lambda: listed(email, verified=verified, settings=services.settings())
+    return partial(services.gate().check, state.TICKET.get())
+
+
+def admin() -> Admin | None:
+    """Who is signed in and may; None where nobody is."""
+    try:
+        return guard()()
+    except AdminError:
+        return None
+
+
+def sign_in_form() -> None:
+    """Ask for the token, or send to the identity provider."""
+    if uses_oidc():
+        _sign_in_elsewhere()
+        return
+    services.gate()
+    with st.form("admin_sign_in", width=420):
+        st.text_input(
+            "Admin token",
+            type="password",
+            key=state.TOKEN.name,
+            autocomplete="off",
+            help="Printed in the terminal at the first start; kept in `.admin-token` in the runs folder, readable by "
+            "its owner alone. `EARSHOT_ADMIN_TOKEN` replaces it.",
+        )
+        st.form_submit_button("Sign in", type="primary", key="admin_sign_in_button", on_click=_sign_in)
+    error = state.SIGN_IN_ERROR.get()
+    if error is not None:
+        components.error_box(error)
+
+
+def sign_out() -> None:
+    """End this session's sign-in."""
+    if uses_oidc():
+        st.logout()
+        return
+    ticket = state.TICKET.get()
+    if ticket is not None:
+        services.gate().sign_out(ticket)
+    state.TICKET.set(None)
+
+
+def _sign_in() -> None:
+    from core.administration import sign_in
+
+    given = state.TOKEN.get()
+    state.TOKEN.set("")
+    state.SIGN_IN_ERROR.set(None)
+    try:
+        state.TICKET.set(sign_in(services.gate(), given, services.store()))
+    except EarshotError as error:
+        state.SIGN_IN_ERROR.set(error)
+
+
+def _sign_in_elsewhere() -> None:
+    if st.user.is_logged_in:
+        try:
+            guard()()
+        except AdminError as error:
+            components.error_box(error)
+        st.button("Sign out", on_click=st.logout, key="admin_sign_out")
+    else:
+        st.button("Sign in", type="primary", on_click=st.login, key="admin_sign_in_button")
