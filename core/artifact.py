@@ -150,7 +150,7 @@ def load_artifact(folder: Path, *, device: str = "cpu") -> Artifact:
     reference = _read_reference(folder, manifest)
     _check_reference(folder, manifest, reference)
     net = _rebuild(folder, manifest, weights).to(device)
-    _replay(folder, manifest, net)
+    replay(manifest, net, f"the model in {folder}")
     return Artifact(net, manifest, reference)
 
 
@@ -230,15 +230,16 @@ def _rebuild(folder: Path, manifest: Manifest, weights: bytes) -> AudioResNet:
     return net.eval().requires_grad_(False)
 
 
-def _replay(folder: Path, manifest: Manifest, net: AudioResNet) -> None:
+def replay(manifest: Manifest, net: AudioResNet, called: str) -> None:
+    """Raise ``ArtifactError`` unless ``net``, on its device, answers the probe as it did when it was saved."""
     waveform = manifest.probe.waveform(manifest.audio.sample_rate_hz)
     logits = infer(net, waveform, manifest.audio).logits
     saved = np.array(manifest.probe.logits)
     gap = float(np.abs(logits - saved).max()) if logits.shape == saved.shape else float("inf")
     if not gap <= PROBE_TOLERANCE:
         raise ArtifactError(
-            f"The model in {folder} answers its probe sound differently from when it was saved: logits differ by "
-            f"{gap:.2g}, at most {PROBE_TOLERANCE:g} is accepted. Install the pinned requirements, or train it anew "
-            f"with this version ({torch.__version__}).",
+            f"{called[:1].upper()}{called[1:]} answers its probe sound differently from when it was saved: logits "
+            f"differ by {gap:.2g}, at most {PROBE_TOLERANCE:g} is accepted. Install the pinned requirements, or train "
+            f"it anew with this version ({torch.__version__}).",
             code="probe_mismatch",
         )

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from core.artifact import Artifact, load_artifact
+from core.artifact import Artifact, load_artifact, replay
 from core.audio import Waveform, decode
 from core.config import Limits
 from core.descriptors import describe
@@ -38,6 +38,12 @@ class Classifier:
     def from_artifact(cls, folder: Path, *, limits: Limits = Limits(), device: str = "cpu") -> Classifier:
         """Load ``folder``, check its hashes and replay its probe. Raises ``ArtifactError``."""
         return cls(load_artifact(folder, device=device), limits)
+
+    def to(self, device: str) -> Classifier:
+        """Move the network to ``device`` and replay the probe there. Raises ``ArtifactError``."""
+        self.net.to(device)
+        replay(self.manifest, self.net, f"the model on {device}")
+        return self
 
     def decode(self, data: bytes) -> Waveform:
         """Bytes → mono waveform at the model's rate. Raises ``AudioError``."""

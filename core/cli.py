@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from core.config import SHIPPED_ARTIFACT, SHIPPED_RUN, Settings, TrainConfig
-from core.errors import AudioError, EarshotError, LimitError, RunError
+from core.errors import AudioError, EarshotError, LimitError
 
 app = typer.Typer(
     add_completion=False,
@@ -188,7 +188,7 @@ def train(
     """Train one model; its run folder holds records, metrics, TensorBoard events and an artifact."""
     from core.dataset import load_dataset
     from core.training.loop import train as run_training
-    from core.training.runs import RunConfig, RunFolder, new_run_id, train_config
+    from core.training.runs import RunConfig, RunFolder, fold_named, new_run_id, origin_of, train_config
 
     dataset = load_dataset(data)
     if resume is not None:
@@ -199,9 +199,9 @@ def train(
         folder = RunFolder((out or Settings.load().runs_dir) / run_id)
         config = RunConfig(
             run_id=run_id,
-            fold=_fold(fold, dataset.folds),
+            fold=fold_named(fold, dataset.folds),
             train=train_config(changes or [], epochs=epochs, seed=seed),
-            **_origin(dataset),
+            **origin_of(dataset),
         )
     run_training(config, dataset, folder, devices=devices)
     print(json.dumps({"run": str(folder.path), **folder.metrics()}, indent=2))
@@ -233,8 +233,8 @@ def crossval(
 ) -> None:
     """Train every fold and seed and one model on all folds. Killed anywhere, the same command goes on."""
     from core.dataset import load_dataset
-    from core.training.crossval import CrossvalConfig, Means, cross_validate
-    from core.training.runs import RunFolder, train_config
+    from core.training.crossval import CrossvalConfig, Means, cross_validate, left_out_named
+    from core.training.runs import RunFolder, origin_of, train_config
     from core.training.shipping import restore
 
     dataset = load_dataset(data)
@@ -243,10 +243,10 @@ def crossval(
         run_id=run_id,
         folds=dataset.folds,
         seeds=tuple(range(seeds)),
-        left_out=_left_out(leave_out or [], dataset.class_names),
+        left_out=left_out_named(leave_out or [], dataset.class_names),
         left_out_epochs=leave_out_epochs or max(1, epochs // 4),
         train=train_config(changes or [], epochs=epochs),
-        **_origin(dataset),
+        **origin_of(dataset),
     )
     if from_shipped and not folder.path.exists():
         restore(folder.path)
@@ -441,40 +441,3 @@ def bench(
             f"  {timing.step:20} {timing.median_ms:7.1f} ms   (5th to 95th percentile "
             f"{timing.low_ms:.1f} to {timing.high_ms:.1f} ms)"
         )
-
-
-def _origin(dataset: Any) -> dict[str, Any]:
-    from core import __version__
-
-    return {
-        "dataset": dataset.name,
-        "dataset_hash": dataset.content_hash,
-        "class_names": dataset.class_names,
-        "code_version": __version__,
-    }
-
-
-def _fold(text: str, folds: Sequence[int]) -> int | None:
-    if text == "all":
-        return None
-    if not text.isdigit() or int(text) not in folds:
-        raise RunError(
-            f"Expected one of the folds {', '.join(map(str, folds))} or 'all', got {text!r}.", code="no_such_fold"
-        )
-    return int(text)
-
-
-def _left_out(wanted: Sequence[str], class_names: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-    """``each`` → every class alone; ``a+b`` → both at once."""
-    trials: list[tuple[str, ...]] = []
-    for text in wanted:
-        trials += [(name,) for name in class_names] if text == "each" else [tuple(sorted(set(text.split("+"))))]
-    for trial in trials:
-        unknown = [name for name in trial if name not in class_names]
-        if unknown or len(class_names) - len(trial) < 2:
-            raise RunError(
-                f"Expected --leave-out with classes of the dataset and two or more left, got {'+'.join(trial)!r}. "
-                f"Its classes are {', '.join(class_names)}.",
-                code="bad_setting",
-            )
-    return tuple(dict.fromkeys(trials))

@@ -1,5 +1,6 @@
-"""Answers on their way between machines: JSON text and bytes, never pickled classes of ours.
+"""Questions and answers on their way between machines: JSON text and bytes, never pickled classes of ours.
 
+A question is ``{"ask": "classify", "sound": bytes}`` or ``{"ask": "explain", "sound": …, "options": {…}}``.
 Both sides may run different releases of Python or of Earshot: what is not understood is an error, never a wrong answer.
 Floating-point numbers arrive with the bits they left with.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -15,14 +17,49 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from core.classifier import Classifier
 from core.errors import AudioError, BackendError, EarshotError, LimitError
-from core.explain import Explanation, Stage
+from core.explain import Explanation, Stage, explain
 from core.occlusion import Occlusion
 from core.records import Prediction, WindowPrediction
 
 Packed = dict[str, Any]  # of str, bytes, numbers and None
 
 _ERRORS: dict[str, type[EarshotError]] = {kind.__name__: kind for kind in (EarshotError, AudioError, LimitError)}
+
+
+def ask_to_classify(sound: bytes) -> Packed:
+    return {"ask": "classify", "sound": sound}
+
+
+def ask_to_explain(sound: bytes, **options: str | int | bool | None) -> Packed:
+    """``options``: what ``core.explain.explain`` takes by name."""
+    return {"ask": "explain", "sound": sound, "options": options}
+
+
+def answer_all(
+    classifier: Classifier, questions: Sequence[Packed], *, backend: str, device: str, cold: bool
+) -> list[Packed]:
+    """One packed answer a question, in order: all that ask for a class as one batch of the network.
+
+    Each says ``device`` and ``cold``, what ``Place`` says but for the way.
+    """
+    to_classify = [question["sound"] for question in questions if question["ask"] == "classify"]
+    predictions = iter(classifier.predict_many(to_classify, backend=backend) if to_classify else [])
+    packed = [
+        pack_answer(next(predictions)) if question["ask"] == "classify" else _explained(classifier, question)
+        for question in questions
+    ]
+    told = {"device": device, "cold": cold, "fingerprint": classifier.manifest.fingerprint}
+    return [answer | told for answer in packed]
+
+
+def _explained(classifier: Classifier, question: Packed) -> Packed:
+    try:
+        samples = classifier.decode(question["sound"]).samples
+        return pack_explanation(explain(classifier, samples, **question["options"]))
+    except EarshotError as exc:
+        return pack_error(exc)
 
 
 def pack_answer(answer: Prediction | AudioError) -> Packed:

@@ -16,7 +16,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ from core.artifact import Facts, load_artifact, save_artifact
 from core.audio import Waveform
 from core.config import Frozen, Positive, TrainConfig
 from core.dataset import Dataset
+from core.errors import RunError
 from core.evaluation import Calibration, answer_degraded, calibrate, pool, summarise_robustness
 from core.hardware import hardware
 from core.openset import Stranger, far_strangers, fit_rule, score_open_set, summarise_open_set
@@ -78,7 +79,7 @@ def cross_validate(config: CrossvalConfig, dataset: Dataset, folder: RunFolder, 
     Raises ``RunError`` when ``folder`` holds something else.
     """
     folder.begin(config, may_grow=("seeds", "left_out"))
-    members = list(_members(config))
+    members = list(members_of(config))
     with folder.lock():
         _complete_members(members, dataset, folder, means)
         runs = {member.run_id: _member(folder, member) for member in members}
@@ -102,7 +103,7 @@ def cross_validate(config: CrossvalConfig, dataset: Dataset, folder: RunFolder, 
 
 def _complete_members(members: Sequence[RunConfig], dataset: Dataset, folder: RunFolder, means: Means) -> None:
     """Train and measure every member that is not done, ``means.jobs`` at a time."""
-    missing = [member for member in members if not _complete(_member(folder, member), member)]
+    missing = [member for member in members if not is_complete(member, folder)]
     progress = Progress([member.train.epochs for member in missing], len(members))
     folder.write_status("running", progress.done, len(members))
     if means.jobs > 1 and len(missing) > 1:
@@ -114,7 +115,7 @@ def _complete_members(members: Sequence[RunConfig], dataset: Dataset, folder: Ru
     elif missing:
         waves = decode_clips(dataset.clips, missing[0].train.audio)
         for member in missing:
-            _tell(_complete_member(member, dataset, folder, waves, means), folder, progress)
+            _tell(complete_member(member, dataset, folder, waves, means=means), folder, progress)
 
 
 _worker: tuple[Dataset, RunFolder, list[Waveform]] | None = None  # of a process that trains members
@@ -141,7 +142,7 @@ def _complete_in_worker(member: RunConfig, means: Means) -> RunConfig:
     dataset, folder, waves = _worker
     if not waves:
         waves += decode_clips(dataset.clips, member.train.audio)
-    return _complete_member(member, dataset, folder, waves, means)
+    return complete_member(member, dataset, folder, waves, means=means)
 
 
 def _tell(member: RunConfig, folder: RunFolder, progress: Progress) -> None:
@@ -166,7 +167,7 @@ def _ship(
     save_artifact(folder.artifact, artifact.net, Facts.model_validate(facts), artifact.reference)
 
 
-def _members(config: CrossvalConfig) -> Iterator[RunConfig]:
+def members_of(config: CrossvalConfig) -> Iterator[RunConfig]:
     """Every held-out fold for every seed, the model on all folds, then one network without each of ``left_out``.
 
     The last ones take turns at holding out a fold, and use the first seed.
@@ -224,8 +225,9 @@ class Progress:
         return f"about {minutes:.0f} min left"
 
 
-def _complete(run: RunFolder, member: RunConfig) -> bool:
+def is_complete(member: RunConfig, folder: RunFolder) -> bool:
     """Trained and measured; the weights may have been cleared away since, except those that are to be shipped."""
+    run = _member(folder, member)
     if not run.finished():
         return False
     if member.fold is None:
@@ -233,13 +235,19 @@ def _complete(run: RunFolder, member: RunConfig) -> bool:
     return run.unknown.exists() and (run.robustness.exists() or bool(member.left_out))
 
 
-def _complete_member(
-    member: RunConfig, dataset: Dataset, folder: RunFolder, waves: Sequence[Waveform], means: Means
+def complete_member(
+    member: RunConfig,
+    dataset: Dataset,
+    folder: RunFolder,
+    waves: Sequence[Waveform],
+    *,
+    means: Means = Means(),
+    once_saved: Callable[[], None] | None = None,
 ) -> RunConfig:
-    """Train and measure one member."""
+    """Train and measure one member of the cross-validation in ``folder``. ``once_saved``: as ``train`` takes it."""
     run = _member(folder, member)
     log.info("%s", member.run_id)
-    train(member, dataset, run, waves=waves, devices=means.devices)
+    train(member, dataset, run, waves=waves, devices=means.devices, once_saved=once_saved)
     run.checkpoint.unlink(missing_ok=True)  # 15 MB each, and a finished member never resumes
     if member.fold is not None:
         if not member.left_out:
@@ -249,10 +257,11 @@ def _complete_member(
 
 
 def _circumstances(config: CrossvalConfig, folder: RunFolder, members: Sequence[RunConfig]) -> dict[str, Any]:
+    metrics = [_member(folder, member).metrics() for member in members]
     return {
         "protocol": _protocol(config),
-        "hardware": hardware(),
-        "minutes": round(sum(_member(folder, member).metrics()["minutes"] for member in members), 1),
+        "hardware": " and ".join(sorted({str(told.get("hardware", hardware())) for told in metrics})),
+        "minutes": round(sum(told["minutes"] for told in metrics), 1),
     }
 
 
@@ -288,3 +297,19 @@ def _protocol(config: CrossvalConfig) -> str:
 
 def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def left_out_named(wanted: Sequence[str], class_names: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """``each`` → every class alone; ``a+b`` → both at once. Raises ``RunError`` for what the dataset does not have."""
+    trials: list[tuple[str, ...]] = []
+    for text in wanted:
+        trials += [(name,) for name in class_names] if text == "each" else [tuple(sorted(set(text.split("+"))))]
+    for trial in trials:
+        unknown = [name for name in trial if name not in class_names]
+        if unknown or len(class_names) - len(trial) < 2:
+            raise RunError(
+                f"Expected --leave-out with classes of the dataset and two or more left, got {'+'.join(trial)!r}. "
+                f"Its classes are {', '.join(class_names)}.",
+                code="bad_setting",
+            )
+    return tuple(dict.fromkeys(trials))

@@ -14,7 +14,7 @@ import math
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning
@@ -32,7 +32,7 @@ from core.config import TrainConfig
 from core.dataset import Clip, Dataset
 from core.errors import RunError
 from core.evaluation import evaluate, summarise
-from core.hardware import multiplies_bf16_faster
+from core.hardware import hardware, multiplies_bf16_faster
 from core.inference import infer
 from core.model import AudioResNet
 from core.training.data import ClipData, build_bank, decode_clips, derived_seed, generator
@@ -128,6 +128,16 @@ class Classification(lightning.LightningModule):
         return self.trainer.datamodule  # type: ignore[attr-defined]
 
 
+class OnceSaved(Callback):
+    """Calls ``then`` at the start and whenever another epoch's checkpoint is on disk."""
+
+    def __init__(self, then: Callable[[], None]) -> None:
+        self.then = then
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self.then()  # Lightning saves last at the end of an epoch, after every callback of ours
+
+
 def train(
     config: RunConfig,
     dataset: Dataset,
@@ -135,11 +145,13 @@ def train(
     *,
     waves: Sequence[Waveform] | None = None,
     devices: int = 1,
+    once_saved: Callable[[], None] | None = None,
 ) -> None:
     """Run ``config`` to its end in ``folder``, going on from its last checkpoint where there is one.
 
     ``waves`` saves decoding when a caller trains many runs on one dataset; one for each of ``dataset.clips``, in order.
     ``devices`` share each epoch's clips, each with batches of its own (data-parallel).
+    ``once_saved`` is called at the start and after each checkpoint, for whoever must carry the folder elsewhere.
     Raises ``RunError`` when the folder holds another run; marks the run failed and re-raises when training fails.
     """
     folder.begin(config)
@@ -150,7 +162,7 @@ def train(
         folder.write_status("running", 0, config.train.epochs)
         try:
             heard = decode_clips(dataset.clips, config.train.audio) if waves is None else waves
-            _train(config, dataset, folder, heard, devices)
+            _train(config, dataset, folder, heard, devices, [] if once_saved is None else [OnceSaved(once_saved)])
         except OSError as exc:
             folder.mark_failed(exc)
             raise RunError(
@@ -161,7 +173,14 @@ def train(
             raise
 
 
-def _train(config: RunConfig, dataset: Dataset, folder: RunFolder, waves: Sequence[Waveform], devices: int) -> None:
+def _train(
+    config: RunConfig,
+    dataset: Dataset,
+    folder: RunFolder,
+    waves: Sequence[Waveform],
+    devices: int,
+    callbacks: Sequence[Callback],
+) -> None:
     started = time.monotonic()
     kept, held_out = split(dataset.clips, config)
     index = {name: target for target, name in enumerate(config.class_names)}
@@ -174,7 +193,7 @@ def _train(config: RunConfig, dataset: Dataset, folder: RunFolder, waves: Sequen
     )
     module = Classification(config.train, len(config.class_names))
     journal = Journal(config, folder)
-    fit(module, data, folder, [journal], devices=devices)
+    fit(module, data, folder, [journal, *callbacks], devices=devices)
 
     net = module.net.eval().float().cpu()
 
@@ -186,6 +205,7 @@ def _train(config: RunConfig, dataset: Dataset, folder: RunFolder, waves: Sequen
     folder.write_oof(records)
     metrics = summarise(records, config.class_names) | {
         "protocol": _protocol(config),
+        "hardware": hardware(),
         "minutes": round((time.monotonic() - started) / 60, 2),
     }
     folder.write_metrics(metrics)

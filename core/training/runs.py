@@ -21,7 +21,9 @@ from typing import Any, Literal
 import pandas as pd
 from pydantic import Field, ValidationError
 
+from core import __version__
 from core.config import Frozen, TrainConfig
+from core.dataset import Dataset
 from core.errors import RunError
 from core.recordset import write_records
 
@@ -187,6 +189,27 @@ class RunFolder:
                 f"Expected a run folder with {name}, found none at {self.path}. Give the path of a training run.",
                 code="no_run",
             ) from exc
+
+
+def origin_of(dataset: Dataset) -> dict[str, Any]:
+    """What a run's configuration says of its dataset and of this release."""
+    return {
+        "dataset": dataset.name,
+        "dataset_hash": dataset.content_hash,
+        "class_names": dataset.class_names,
+        "code_version": __version__,
+    }
+
+
+def fold_named(text: str, folds: Sequence[int]) -> int | None:
+    """``"1"`` → 1; ``"all"``, nothing held out, → None. Raises ``RunError`` for a fold that does not exist."""
+    if text == "all":
+        return None
+    if not text.isdigit() or int(text) not in folds:
+        raise RunError(
+            f"Expected one of the folds {', '.join(map(str, folds))} or 'all', got {text!r}.", code="no_such_fold"
+        )
+    return int(text)
 
 
 def train_config(changes: Sequence[str], **given: Any) -> TrainConfig:
