@@ -40,6 +40,12 @@ navigation = st.navigation(
                 icon=":material/trending_up:",
                 help="Whether current sounds have moved away from the held-out clips, by what, and how sure that is.",
             ),
+            st.Page(
+                PAGES / "failures.py",
+                title="Failure modes",
+                icon=":material/troubleshoot:",
+                help="Confident errors, confusions to hear, a map, weak slices, doubtful labels, noise.",
+            ),
         ],
         "Model": [
             st.Page(

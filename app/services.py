@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from core.backend import Backend, LocalBackend
     from core.dataset import Clip, Dataset, Layout
     from core.diagnostics.drift_report import DriftReport
+    from core.diagnostics.duplicates import SharedSound
+    from core.diagnostics.maps import Method, SoundMap
+    from core.diagnostics.noise import NoiseScan
     from core.drift_demo import Degrading
     from core.explain import Explanation
     from core.jobs import Job, Trainer, Where
@@ -605,3 +608,59 @@ def batched(things: Iterable[T], size: int) -> Iterator[list[T]]:
     rest = iter(things)
     while batch := list(islice(rest, size)):
         yield batch
+
+
+def under_noise(source: str) -> DataFrame | None:
+    """Answers to the clips of a run under noise and other damage; ``None`` where they were not asked.
+
+    Raises ``RecordsError``.
+    """
+    folder = run_folder(source)
+    return None if folder is None else _under_noise(folder, _stamp(folder))
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _under_noise(folder: Path, stamp: tuple[int, ...]) -> DataFrame | None:
+    from core.sources import robustness_of
+
+    return robustness_of(folder)
+
+
+def sound_map(records: RecordSet, space: str, method: Method) -> SoundMap:
+    """The map of one space of ``records``."""
+    from core.diagnostics import maps
+
+    return computed(maps.sound_map, records, space, method)
+
+
+def noise_scan(backend: Backend, sound: Sound) -> NoiseScan:
+    """At which SNR the answer to ``sound`` flips. Raises ``AudioError``."""
+    return _noise_scan(backend.manifest.fingerprint, sound.digest, _backend=backend, _sound=sound)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _noise_scan(fingerprint: str, digest: str, *, _backend: Backend, _sound: Sound) -> NoiseScan:
+    from core.diagnostics.noise import scan_noise
+
+    wave = waveform(_backend, _sound)
+    return scan_noise(_backend.classify, wave.samples, wave.sample_rate_hz)
+
+
+def shared_sound(clip_a: str, clip_b: str) -> SharedSound | None:
+    """Whether the waveforms of two clips share stretches; ``None`` where a sound is not here or cannot be read."""
+    a, b = clip_sound(clip_a), clip_sound(clip_b)
+    return None if a is None or b is None else _shared_sound(a.digest, b.digest, _a=a, _b=b)
+
+
+@st.cache_resource(max_entries=1_000, show_spinner=False)
+def _shared_sound(digest_a: str, digest_b: str, *, _a: Sound, _b: Sound) -> SharedSound | None:
+    from core.audio import decode
+    from core.config import AudioConfig
+    from core.diagnostics.duplicates import shared_sound
+
+    audio, limits = AudioConfig(), settings().limits
+    try:
+        one, other = (decode(sound.data, audio=audio, limits=limits) for sound in (_a, _b))
+    except AudioError:
+        return None
+    return shared_sound(one.samples, other.samples, audio.sample_rate_hz)

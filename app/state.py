@@ -114,3 +114,17 @@ LAUNCH_EPOCHS: Key[int] = Key("launch_epochs", 0)
 LAUNCH_RATE: Key[float] = Key("launch_rate", 0.0)
 LAUNCH_AUGMENTATION: Key[Augmentation] = Key("launch_augmentation", "full")
 ADMIN_RUN: Key[str] = Key("admin_run", "")  # of the Models tab
+
+FAILURES_SECTION: Key[str | None] = Key("section", None)  # label of the open tab; the URL says it too
+FAILURES_TRUE: Key[str] = Key("failures_true", "")  # empty: any class
+FAILURES_ANSWER: Key[str] = Key("failures_answer", "")
+FAILURES_PAIR: Key[str | None] = Key("failures_pair", None)  # the confusion to hear
+FAILURES_TAKE: Key[int] = Key("failures_take", 0)  # which of its wrong clips, from 0
+FAILURES_SLICE: Key[str | None] = Key("failures_slice", None)  # whose clips are listed
+FAILURES_TWO: Key[int] = Key("failures_two", 0)  # which pair of near-duplicates is heard
+FAILURES_COMPARED: Key[bool] = Key("failures_compared", False)  # waveforms of near-duplicates were asked for
+MAP_SPACE: Key[str | None] = Key("failures_map_space", None)
+MAP_METHOD: Key[str | None] = Key("failures_map_method", None)
+MAP_COLOUR: Key[str | None] = Key("failures_map_colour", None)
+NOISE_CLASS: Key[str] = Key("failures_noise_class", "")
+NOISE_CLIP: Key[str | None] = Key("failures_noise_clip", None)

@@ -12,6 +12,7 @@ from core.records import Prediction, SourceFacts
 
 if TYPE_CHECKING:
     from core.artifact import Manifest
+    from core.diagnostics.noise import NoiseScan
     from core.training.overview import RunFacts
 
 CLEAR_MARGIN = 0.5  # the first class then holds over half of all probability and no other can come near
@@ -202,3 +203,19 @@ def epoch_in_words(metrics: Mapping[str, float]) -> str:
     if "learning_rate" in metrics:
         parts.append(f"learning rate {metrics['learning_rate']:.1e}")
     return " · ".join(parts)
+
+
+def flip_in_words(scan: NoiseScan) -> str:
+    """At which signal-to-noise ratio the answer to a clip is lost."""
+    answer, draws = plain(scan.label).lower(), len(scan.flips_db)
+    if not scan.flipped:
+        return f"**Never flips:** it stays {answer} down to {_db(scan.lowest_db)} SNR, in {draws} draws of noise."
+    first, last = scan.flipped[0], scan.flipped[-1]
+    said = f"**Flips at {_db(first)} SNR:** above it the answer is {answer}"
+    if stays := draws - len(scan.flipped):
+        return f"{said}. In {stays} of {draws} draws of noise it never flips, down to {_db(scan.lowest_db)}."
+    return f"{said}. Over {draws} draws of noise it flips between {_db(first)} and {_db(last)}."
+
+
+def _db(value: float) -> str:
+    return f"{value:.0f}{SPACE}dB".replace("-", "−")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from core.artifact import Manifest, read_manifest
 from core.config import SHIPPED_ARTIFACT, SHIPPED_RUN
@@ -77,6 +78,24 @@ def of_run(folder: Path, *, with_embedding: bool = True) -> RecordSet:
         fingerprint=manifest.fingerprint if manifest else "",
     )
     return _with_unknown_scores(records, run)
+
+
+def robustness_of(folder: Path) -> pd.DataFrame | None:
+    """A run's held-out clips under noise and other damage, one row an answer; ``None`` where they were not asked.
+
+    Raises ``RecordsError`` for a file that cannot be read.
+    """
+    path = RunFolder(folder).robustness
+    if not path.exists():
+        return None
+    try:
+        return pd.read_parquet(path)
+    except (OSError, pa.ArrowException) as exc:
+        raise RecordsError(
+            f"Expected a Parquet file of answers under noise at {path}, it cannot be read ({exc}). Measure them anew: "
+            "python -m core crossval.",
+            code="unreadable_records",
+        ) from exc
 
 
 def shipped() -> RecordSet:

@@ -14,9 +14,10 @@ it; the other points are placed: projected by PCA, put among their nearest fitte
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 from sklearn.manifold import TSNE
@@ -34,6 +35,8 @@ PERPLEXITY = 30.0  # scikit-learn's default
 NEIGHBOURS = 3  # that a placed point is put among
 FEWEST = 3  # points that make a map
 SEED = 0
+COLOURS = 10  # that the palette has and eyes tell apart
+OTHER, MISSING = "(other)", "(not known)"
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,30 @@ def place(points: Floats, among: Floats, xy: Floats) -> Floats:
     distance, index = distance.reshape(len(points), -1), index.reshape(len(points), -1)
     weight = 1 / np.maximum(distance, 1e-9)
     return np.asarray((xy[index] * weight[:, :, None]).sum(axis=1) / weight.sum(axis=1)[:, None])
+
+
+def colouring(column: pd.Series[Any]) -> pd.Series[Any]:
+    """What points are coloured by: numbers as they are; names, flags and a few whole numbers as categories.
+
+    At most ``COLOURS`` categories, the most frequent ones; all others are ``OTHER``. Missing names are ``MISSING``.
+    """
+    if pd.api.types.is_datetime64_any_dtype(column):
+        column = column.dt.strftime("%Y-%m-%d")
+    few = column.nunique() <= COLOURS
+    if (
+        pd.api.types.is_numeric_dtype(column)
+        and not pd.api.types.is_bool_dtype(column)
+        and not (few and pd.api.types.is_integer_dtype(column))
+    ):
+        return pd.Series(column.to_numpy(dtype=np.float64, na_value=np.nan), index=column.index)
+    said = column.astype(object).where(column.notna(), MISSING).map(lambda value: str(value).replace("_", " "))
+    counts = said.value_counts()
+    kept = counts.index if len(counts) <= COLOURS else counts.index[: COLOURS - 1]
+    names = said.where(said.isin(kept), OTHER)
+    return pd.Series(
+        pd.Categorical(names, categories=[*sorted(kept), *([OTHER] if len(kept) < len(counts) else [])]),
+        index=column.index,
+    )
 
 
 def _vectors(records: RecordSet, space: str) -> tuple[NDArray[np.int64], Floats]:

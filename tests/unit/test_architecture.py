@@ -53,6 +53,7 @@ LAYERS = [
         "core.figures.picture",
         "core.figures.training",
         "core.figures.curves",
+        "core.figures.failures",
     },
     {
         "core.report",

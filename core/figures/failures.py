@@ -1,0 +1,220 @@
+"""Where a model fails: map of sounds, accuracy of slices, accuracy against noise. Colours are the page's theme's.
+
+Charts that a person clicks carry in ``customdata`` what the click means.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from core.diagnostics.maps import SoundMap
+from core.diagnostics.noise import NoiseScan
+from core.diagnostics.slices import WEAK_RATIO
+
+MAP_PX, BAR_PX, CURVE_PX = 560, 26, 320
+POINT_PX = 7
+SLICES_SHOWN = 15
+AS_RECORDED_DB = 10.0  # clips without added noise stand this far right of the highest SNR
+NO_DATA = "Nothing to show"
+MARGIN = {"l": 10, "r": 10, "t": 10, "b": 10}
+GREY = "rgba(128, 128, 128, 0.6)"
+
+
+def map_figure(drawn: SoundMap, table: pd.DataFrame, colour: pd.Series, called: str) -> go.Figure:
+    """A point for each row of ``table`` (``clip_id, label, predicted, confidence, wrong``), crosses where wrong.
+
+    ``colour`` (see ``core.diagnostics.maps.colouring``) holds numbers, drawn on the theme's scale, or categories, of
+    which each gets a colour in order. The first entry of a point's ``customdata`` is its row in the set of records.
+    """
+    if len(drawn.xy) == 0:
+        return _empty("Fewer than three records: too few for a map")
+    points = table.assign(x=drawn.xy[:, 0], y=drawn.xy[:, 1], position=drawn.position, colour=colour.to_numpy())
+    if pd.api.types.is_numeric_dtype(colour):
+        figure = go.Figure(_points(points, "", marker={"color": points["colour"], "coloraxis": "coloraxis"}))
+        bar = {"title": {"text": called, "side": "right"}, "thickness": 10, "outlinewidth": 0}
+        figure.update_layout(coloraxis={"colorbar": bar})
+    else:
+        groups = {name: points[points["colour"] == name] for name in colour.cat.categories}
+        figure = go.Figure([_points(group, name, marker={}) for name, group in groups.items() if len(group)])
+        figure.update_layout(legend={"title": called, "itemsizing": "constant"})
+    axis = "Principal axis" if drawn.method == "PCA" else "t-SNE axis"
+    quiet = {"showticklabels": False, "zeroline": False}
+    figure.update_xaxes(title_text=f"{axis} 1 (no unit)", **quiet)
+    figure.update_yaxes(title_text=f"{axis} 2 (no unit)", scaleanchor="x", **quiet)
+    figure.update_layout(height=MAP_PX, margin=MARGIN, hovermode="closest", clickmode="event+select")
+    return figure
+
+
+def _points(points: pd.DataFrame, name: str, *, marker: dict[str, object]) -> go.Scatter:
+    ordered = points.sort_values("wrong", kind="stable")  # crosses on top, and a circle in the legend
+    size = {"size": np.where(ordered["wrong"], POINT_PX + 3, POINT_PX)}
+    marker = {key: ordered["colour"] if key == "color" else value for key, value in marker.items()}
+    return go.Scatter(
+        x=ordered["x"].round(3),
+        y=ordered["y"].round(3),
+        mode="markers",
+        name=name,
+        showlegend=bool(name),
+        marker=marker | size | {"symbol": np.where(ordered["wrong"], "x", "circle"), "opacity": 0.8},
+        customdata=ordered[["position", "clip_id", "label", "predicted", "confidence"]].to_numpy(),
+        hovertemplate=(
+            "%{customdata[1]}<br>true: %{customdata[2]}<br>answer: %{customdata[3]} (%{customdata[4]:.0%})"
+            "<extra></extra>"
+        ),
+        selected={"marker": {"opacity": 0.8}},
+        unselected={"marker": {"opacity": 0.8}},
+    )
+
+
+def slices_figure(table: pd.DataFrame, average: float) -> go.Figure:
+    """Accuracy and interval of the weakest slices, beside the average and the line of the rule, by verdict."""
+    if table.empty:
+        return _empty("No slice has enough labelled clips")
+    shown = table.head(SLICES_SHOWN)
+    names = [f"{row.slice} (n = {row.n:,})" for row in shown.itertuples()]
+    figure = go.Figure()
+    for verdict, group in shown.assign(name=names).groupby("verdict", sort=False):
+        figure.add_trace(
+            go.Scatter(
+                x=group["accuracy"],
+                y=group["name"],
+                mode="markers",
+                name=str(verdict) or "not weak",
+                marker={"size": 10, "symbol": "circle" if verdict else "circle-open"},
+                error_x=_interval(group),
+                customdata=group[["family", "slice", "rule", "low", "high"]].to_numpy(),
+                hovertemplate=(
+                    "%{customdata[2]}<br>%{x:.1%} (%{customdata[3]:.1%} to %{customdata[4]:.1%})<extra></extra>"
+                ),
+            )
+        )
+    figure.add_vline(average, line={"color": GREY, "width": 1.5}, annotation_text="average")
+    figure.add_vline(
+        WEAK_RATIO * average,
+        line={"color": GREY, "width": 1.5, "dash": "dash"},
+        annotation_text="weak",
+        annotation_position="top left",
+    )
+    figure.update_xaxes(title_text="Accuracy, with 95 % interval", tickformat=".0%", range=[-0.02, 1.05])
+    figure.update_yaxes(autorange="reversed", automargin=True, categoryorder="array", categoryarray=names)
+    figure.update_layout(
+        height=130 + BAR_PX * len(shown),
+        margin=MARGIN | {"t": 30},
+        legend={"orientation": "h", "y": 1.06, "yanchor": "bottom", "x": 0},
+        hovermode="closest",
+    )
+    return figure
+
+
+def snr_figure(curve: pd.DataFrame) -> go.Figure:
+    """Accuracy and interval against SNR, from rows of ``snr_db, accuracy, low, high``; noise rises to the right."""
+    noisy = curve[np.isfinite(curve["snr_db"])]
+    if noisy.empty:
+        return _empty("No answers under noise")
+    clean_at = noisy["snr_db"].max() + AS_RECORDED_DB
+    x = curve["snr_db"].replace(math.inf, clean_at)
+    figure = go.Figure(
+        go.Scatter(
+            x=x,
+            y=curve["accuracy"],
+            mode="lines+markers",
+            marker={"size": 9},
+            error_y=_interval(curve),
+            customdata=curve[["condition", "low", "high", "n"]].to_numpy(),
+            hovertemplate=(
+                "%{customdata[0]}<br>%{y:.1%} (%{customdata[1]:.1%} to %{customdata[2]:.1%})<br>"
+                "n = %{customdata[3]:,}<extra></extra>"
+            ),
+            showlegend=False,
+        )
+    )
+    ticks = {clean_at: "as recorded"} if np.isinf(curve["snr_db"]).any() else {}
+    ticks |= {db: f"{db:g}" for db in noisy["snr_db"]}
+    figure.update_xaxes(
+        title_text="Signal-to-noise ratio (dB)",
+        autorange="reversed",
+        tickvals=list(ticks),
+        ticktext=list(ticks.values()),
+    )
+    figure.update_yaxes(title_text="Accuracy", tickformat=".0%", range=[0, 1.03])
+    figure.update_layout(height=CURVE_PX, margin=MARGIN)
+    return figure
+
+
+def conditions_figure(table: pd.DataFrame) -> go.Figure:
+    """Accuracy and interval under every condition, the clips as recorded on top and as a line."""
+    if table.empty:
+        return _empty("No answers under degradation")
+    figure = go.Figure(
+        go.Scatter(
+            x=table["accuracy"],
+            y=table["condition"],
+            mode="markers",
+            marker={"size": 10},
+            error_x=_interval(table),
+            customdata=table[["low", "high", "n"]].to_numpy(),
+            hovertemplate=(
+                "%{y}<br>%{x:.1%} (%{customdata[0]:.1%} to %{customdata[1]:.1%})<br>n = %{customdata[2]:,}"
+                "<extra></extra>"
+            ),
+            showlegend=False,
+        )
+    )
+    clean = table.loc[np.isinf(table["snr_db"]), "accuracy"]
+    if len(clean):
+        figure.add_vline(float(clean.iloc[0]), line={"color": GREY, "width": 1.5})
+    figure.update_xaxes(title_text="Accuracy, with 95 % interval", tickformat=".0%", range=[0, 1.03])
+    figure.update_yaxes(autorange="reversed", automargin=True)
+    figure.update_layout(height=CURVE_PX, margin=MARGIN, hovermode="closest")
+    return figure
+
+
+def scan_figure(scan: NoiseScan) -> go.Figure:
+    """Probability of the clip's answer as noise rises to the right: a line a draw of noise, open where it is lost."""
+    figure = go.Figure()
+    label = scan.label.replace("_", " ")
+    for draw, group in scan.table.groupby("draw", sort=True):
+        held = group["predicted"] == scan.label
+        figure.add_trace(
+            go.Scatter(
+                x=group["snr_db"],
+                y=group["probability"].round(4),
+                mode="lines+markers",
+                name=f"noise {int(str(draw)) + 1}",
+                marker={"symbol": np.where(held, "circle", "circle-open"), "size": 8},
+                customdata=group[["predicted", "confidence"]].to_numpy(),
+                hovertemplate=(
+                    f"%{{x:.1f}} dB<br>{label} %{{y:.1%}}<br>answer: %{{customdata[0]}} (%{{customdata[1]:.0%}})"
+                    "<extra></extra>"
+                ),
+            )
+        )
+    for flip in scan.flipped[:1]:
+        figure.add_vline(
+            flip, line={"color": GREY, "width": 1.5, "dash": "dash"}, annotation_text=f"first flip, {flip:.0f} dB"
+        )
+    figure.update_xaxes(title_text="Signal-to-noise ratio (dB)", autorange="reversed")
+    figure.update_yaxes(title_text=f"Probability of {label}", tickformat=".0%", range=[-0.03, 1.03])
+    figure.update_layout(
+        height=CURVE_PX, margin=MARGIN | {"t": 30}, legend={"orientation": "h", "y": 1.06, "yanchor": "bottom", "x": 0}
+    )
+    return figure
+
+
+def _interval(table: pd.DataFrame) -> dict[str, object]:
+    """Error bars from ``low`` to ``high`` around ``accuracy``."""
+    above, below = table["high"] - table["accuracy"], table["accuracy"] - table["low"]
+    return {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "thickness": 1.5}
+
+
+def _empty(text: str = NO_DATA) -> go.Figure:
+    figure = go.Figure()
+    figure.add_annotation(text=text, showarrow=False)
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False)
+    figure.update_layout(height=120, margin=MARGIN)
+    return figure
