@@ -27,7 +27,6 @@ from core.backend import Backend
 from core.config import Settings
 from core.errors import AudioError, BackendError, EarshotError, StoreError
 from core.explain import Explanation
-from core.figures.picture import explanation_picture
 from core.serving import messages
 from core.serving.access import OPEN_PATHS, Access
 from core.serving.body import BodyLimits
@@ -137,6 +136,8 @@ class Service:
 
         def draw(explanation: Explanation) -> Response:
             if query.format == "png":
+                from core.figures.picture import explanation_picture  # matplotlib, when someone asks for it
+
                 return Response(explanation_picture(explanation, maps=query.maps), media_type="image/png")
             fingerprint = self._backend.manifest.fingerprint
             return _json(messages.explain_answer(explanation, maps=query.maps, fingerprint=fingerprint))

@@ -152,11 +152,13 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = 8000,
     artifact: ArtifactOption = None,
 ) -> None:
-    """Answer over HTTP until it is ended; then finish what was accepted."""
-    from core.serving.access import check_host
+    """Answer over HTTP, on this machine's CPU, until it is ended; then finish what was accepted."""
+    from core.serving.access import Access, check_host
 
     settings = Settings.load()
-    check_host(host, settings.api_key.get_secret_value() if settings.api_key else None)
+    key = settings.api_key.get_secret_value() if settings.api_key else None
+    check_host(host, key)
+    Access(key)  # a key that will not do is told before torch is imported
 
     from core.api import create_api
     from core.backend import LocalBackend

@@ -6,7 +6,7 @@ import math
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, WithJsonSchema
 
 from core.config import Frozen
 
@@ -14,7 +14,11 @@ QualityCode = Literal["silent", "clipped", "band_limited", "short", "channels_ca
 
 
 # JSON has no nan: an undefined measure is null there.
-Measure = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
+Measure = Annotated[
+    float,
+    BeforeValidator(lambda value: math.nan if value is None else value),
+    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "null"}]}),
+]
 
 
 _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")

@@ -17,8 +17,8 @@ import httpx2 as httpx
 
 from core.config import ROOT
 
-START_S = 120.0
-STOP_S = 60.0
+START_S = 300.0  # importing torch on a machine that is busy with something else
+STOP_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class ApiServer:
         self.process.wait(timeout=STOP_S)
 
     def client(self) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=60, trust_env=False)
+        return httpx.Client(base_url=self.url, timeout=300, trust_env=False)
 
 
 @contextmanager

@@ -25,10 +25,10 @@ class Access:
     """Decides on each request before its body is read."""
 
     def __init__(self, key: str | None) -> None:
-        if key and len(key) < SHORTEST_KEY:
+        if key and (len(key) < SHORTEST_KEY or not key.isascii() or not key.isprintable() or key != key.strip()):
             raise SettingsError(
-                f"EARSHOT_API_KEY: expected {SHORTEST_KEY} characters or more, got {len(key)}. "
-                f"Make one: {HOW_TO_MAKE_ONE}"
+                f"EARSHOT_API_KEY: expected {SHORTEST_KEY} or more plain characters, as a header can carry them, "
+                f"got {len(key)}, or others. Make one: {HOW_TO_MAKE_ONE}"
             )
         self._digest = _digest(key.encode()) if key else None
 
