@@ -378,6 +378,8 @@ def _guess(table: pd.DataFrame, logits: NDArray[np.float32] | None, fallback_nam
         width = int(lengths.argmax()) + 1 if lengths.any() else len(labels)  # the commonest
     else:
         width = len(labels)
+    if not len(table) and fallback_names:
+        return tuple(fallback_names)  # nothing says otherwise
     if len(fallback_names) == width and set(labels) <= set(fallback_names):
         return tuple(fallback_names)
     if len(labels) == width:

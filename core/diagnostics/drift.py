@@ -23,6 +23,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import fisher_exact, ks_2samp
 
+from core.calibration import fit_temperature
 from core.descriptors import NAMES
 from core.diagnostics.causes import UNITS, causes_in_words
 from core.diagnostics.drift_report import (
@@ -216,11 +217,20 @@ def _said_of_answers(why_not: str, heard: NDArray[np.bool_] | None) -> Iterator[
 
 
 def _on_one_scale(reference: RecordSet, current: RecordSet) -> tuple[RecordSet, RecordSet]:
-    """Both with the reference's temperature: records without labels bring none of their own."""
-    temperature = float(np.median(reference.temperatures)) if len(reference) else 1.0
-    return tuple(  # type: ignore[return-value]
+    """Both at the reference's temperature: records without labels bring none of their own."""
+    temperature = _temperature(reference)
+    before, now = (
         replace(records, temperatures=np.full(len(records), temperature)) for records in (reference, current)
     )
+    return before, now
+
+
+def _temperature(reference: RecordSet) -> float:
+    """The reference's own; one fitted to its labels where it was never scaled, as in files from elsewhere."""
+    known = reference.labelled()
+    if len(known) >= ENOUGH and (reference.temperatures == 1).all():
+        return fit_temperature(known.logits, known.targets)
+    return float(np.median(reference.temperatures)) if len(reference) else 1.0
 
 
 def _confidence(
