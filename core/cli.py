@@ -173,6 +173,12 @@ def serve(
     run_server(api, host=host, port=port, settings=settings)
 
 
+InitOption = Annotated[
+    Path | None,
+    typer.Option("--init", metavar="MODEL", help="Start from the weights of this artifact or run, and of its build."),
+]
+
+
 @app.command()
 def train(
     data: DataOption,
@@ -184,6 +190,7 @@ def train(
     resume: Annotated[
         Path | None, typer.Option(help="Go on with this interrupted run folder, as it was asked.")
     ] = None,
+    init: InitOption = None,
     devices: DevicesOption = 1,
     changes: SetOption = None,
 ) -> None:
@@ -191,6 +198,7 @@ def train(
     from core.dataset import load_dataset
     from core.training.loop import train as run_training
     from core.training.runs import RunConfig, RunFolder, fold_named, new_run_id, origin_of, train_config
+    from core.training.tuning import build_of, started_from
 
     dataset = load_dataset(data)
     if resume is not None:
@@ -202,7 +210,8 @@ def train(
         config = RunConfig(
             run_id=run_id,
             fold=fold_named(fold, dataset.folds),
-            train=train_config(changes or [], epochs=epochs, seed=seed),
+            train=train_config(changes or [], epochs=epochs, seed=seed, **build_of(init)),
+            **started_from(init),
             **origin_of(dataset),
         )
     run_training(config, dataset, folder, devices=devices)
@@ -229,6 +238,7 @@ def crossval(
     from_shipped: Annotated[
         bool, typer.Option("--from-shipped", help="Go on with the shipped cross-validation in a new folder.")
     ] = False,
+    init: InitOption = None,
     jobs: Annotated[int, typer.Option(min=1, help="Networks trained at once, each with its share of the cores.")] = 1,
     devices: DevicesOption = 1,
     changes: SetOption = None,
@@ -238,6 +248,7 @@ def crossval(
     from core.training.crossval import CrossvalConfig, Means, cross_validate, left_out_named
     from core.training.runs import RunFolder, origin_of, train_config
     from core.training.shipping import restore
+    from core.training.tuning import build_of, started_from
 
     dataset = load_dataset(data)
     folder = RunFolder((out or Settings.load().runs_dir) / run_id)
@@ -247,7 +258,8 @@ def crossval(
         seeds=tuple(range(seeds)),
         left_out=left_out_named(leave_out or [], dataset.class_names),
         left_out_epochs=leave_out_epochs or max(1, epochs // 4),
-        train=train_config(changes or [], epochs=epochs),
+        train=train_config(changes or [], epochs=epochs, **build_of(init)),
+        **(started_from(init) | ({} if init is None else {"init": init.absolute()})),
         **origin_of(dataset),
     )
     if from_shipped and not folder.path.exists():

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from pydantic import Field
 
 from core.artifact import Facts, load_artifact, save_artifact
 from core.audio import Waveform
@@ -37,6 +38,7 @@ from core.openset import Stranger, far_strangers, fit_rule, score_open_set, summ
 from core.training.data import decode_clips
 from core.training.loop import train
 from core.training.runs import RunConfig, RunFolder, write_table
+from core.training.tuning import pooled, started_from, starting_artifact
 from core.unknown import UnknownRule
 
 log = logging.getLogger(__name__)
@@ -58,6 +60,8 @@ class CrossvalConfig(Frozen):
     left_out: tuple[tuple[str, ...], ...] = ()
     left_out_epochs: Positive
     train: TrainConfig
+    init: Path | None = Field(None, description="artifact or cross-validation whose weights every member starts with")
+    started_from: str | None = Field(None, description="fingerprint of that artifact")
     code_version: str
 
 
@@ -83,6 +87,9 @@ def cross_validate(config: CrossvalConfig, dataset: Dataset, folder: RunFolder, 
     with folder.lock():
         _complete_members(members, dataset, folder, means)
         runs = {member.run_id: _member(folder, member) for member in members}
+        if not all(_hears_for_the_first_time(runs[member.run_id]) for member in members):
+            _finish_tuned(config, folder, members)
+            return
         held_out = [member.run_id for member in members if member.fold is not None and not member.left_out]
         records = pd.concat([runs[name].records() for name in held_out], ignore_index=True)
         degraded = pd.concat([pd.read_parquet(runs[name].robustness) for name in held_out], ignore_index=True)
@@ -99,6 +106,26 @@ def cross_validate(config: CrossvalConfig, dataset: Dataset, folder: RunFolder, 
         trained_on_all = next(member for member in members if member.fold is None)
         _ship(folder, _member(folder, trained_on_all), calibration, fit_rule(strangers), metrics)
         folder.write_status("finished", len(members), len(members))
+
+
+def _finish_tuned(config: CrossvalConfig, folder: RunFolder, members: Sequence[RunConfig]) -> None:
+    """Finish where only clips that the starting model had not heard could be held out: too few to calibrate on.
+
+    Temperature, conformal quantile and the rule for unknown sounds stay the starting model's.
+    """
+    runs = [_member(folder, member) for member in members if member.fold is not None]
+    found = [records for records in (run.records() for run in runs) if len(records)]
+    metrics: dict[str, Any] = pool(pd.concat(found, ignore_index=True), config.class_names) if found else {"n": 0}
+    metrics |= _circumstances(config, folder, members)
+    metrics["start"] = pooled([run.metrics()["start"] for run in runs]) | {"fingerprint": config.started_from}
+    folder.write_oof(pd.concat(found, ignore_index=True) if found else runs[0].records())
+    folder.write_metrics(metrics)
+    assert config.init is not None, "only a tuned cross-validation is not measurable"
+    start = load_artifact(starting_artifact(config.init)).manifest
+    trained_on_all = next(member for member in members if member.fold is None)
+    carried = {name: getattr(start, name) for name in ("temperature", "conformal_quantile", "unknown")}
+    _ship_with(folder, _member(folder, trained_on_all), metrics, carried)
+    folder.write_status("finished", len(members), len(members))
 
 
 def _complete_members(members: Sequence[RunConfig], dataset: Dataset, folder: RunFolder, means: Means) -> None:
@@ -157,13 +184,17 @@ def _ship(
     folder: RunFolder, trained_on_all: RunFolder, calibration: Calibration, rule: UnknownRule, metrics: dict[str, Any]
 ) -> None:
     """The model on all folds, with what its own training could not measure: it never saw a clip for the first time."""
-    artifact = load_artifact(trained_on_all.artifact)
-    facts = artifact.manifest.model_dump(include=set(Facts.model_fields)) | {
-        "metrics": metrics,
+    fitted = {
         "temperature": calibration.temperature,
         "conformal_quantile": calibration.conformal_quantile,
         "unknown": rule,
     }
+    _ship_with(folder, trained_on_all, metrics, fitted)
+
+
+def _ship_with(folder: RunFolder, trained_on_all: RunFolder, metrics: dict[str, Any], fitted: dict[str, Any]) -> None:
+    artifact = load_artifact(trained_on_all.artifact)
+    facts = artifact.manifest.model_dump(include=set(Facts.model_fields)) | {"metrics": metrics} | fitted
     save_artifact(folder.artifact, artifact.net, Facts.model_validate(facts), artifact.reference)
 
 
@@ -193,6 +224,7 @@ def _member_config(
         left_out=left_out,
         fold=fold,
         train=config.train.model_copy(update={"seed": seed, "epochs": epochs}),
+        **started_from(config.init, run_id),
         code_version=config.code_version,
     )
 
@@ -232,7 +264,15 @@ def is_complete(member: RunConfig, folder: RunFolder) -> bool:
         return False
     if member.fold is None:
         return run.artifact.exists()
+    if not _hears_for_the_first_time(run):
+        return True
     return run.unknown.exists() and (run.robustness.exists() or bool(member.left_out))
+
+
+def _hears_for_the_first_time(run: RunFolder) -> bool:
+    """Whether a trained member's held-out fold was new to it: not so where it started from a network that knew it."""
+    start = run.metrics().get("start")
+    return start is None or start["heard"]["n"] == 0
 
 
 def complete_member(
@@ -249,7 +289,7 @@ def complete_member(
     log.info("%s", member.run_id)
     train(member, dataset, run, waves=waves, devices=means.devices, once_saved=once_saved)
     run.checkpoint.unlink(missing_ok=True)  # 15 MB each, and a finished member never resumes
-    if member.fold is not None:
+    if member.fold is not None and _hears_for_the_first_time(run):
         if not member.left_out:
             _degrade(member, dataset, run, waves)
         _score_open_set(member, dataset, run, waves)

@@ -38,6 +38,7 @@ from core.model import AudioResNet
 from core.training.data import ClipData, build_bank, decode_clips, derived_seed, generator
 from core.training.journal import Journal
 from core.training.runs import RunConfig, RunFolder
+from core.training.tuning import adopt, before_and_after, heard_by, load_start
 
 log = logging.getLogger(__name__)
 
@@ -182,7 +183,10 @@ def _train(
     callbacks: Sequence[Callback],
 ) -> None:
     started = time.monotonic()
-    kept, held_out = split(dataset.clips, config)
+    start = load_start(config)
+    kept, in_fold = split(dataset.clips, config)
+    heard = heard_by(start)
+    held_out = [i for i in in_fold if dataset.clips[i].filename not in heard]
     index = {name: target for target, name in enumerate(config.class_names)}
     target = [index.get(clip.label, -1) for clip in dataset.clips]
     data = ClipData(
@@ -192,6 +196,8 @@ def _train(
         seed=config.train.seed,
     )
     module = Classification(config.train, len(config.class_names))
+    if start is not None:
+        adopt(module.net, start, config.class_names)
     journal = Journal(config, folder)
     fit(module, data, folder, [journal, *callbacks], devices=devices)
 
@@ -208,6 +214,9 @@ def _train(
         "hardware": hardware(),
         "minutes": round((time.monotonic() - started) / 60, 2),
     }
+    if start is not None:
+        clips = [dataset.clips[i] for i in in_fold]
+        metrics["start"] = before_and_after(start, net, clips, [waves[i] for i in in_fold], config.class_names)
     folder.write_metrics(metrics)
     reference = records_of(kept).drop(columns=["seed", "logits"])
     save_artifact(folder.artifact, net, facts_of(config, metrics), reference)
@@ -249,7 +258,8 @@ def _protocol(config: RunConfig) -> str:
     last = "moving average of the weights" if config.train.ema_decay else "last epoch"
     held_out = "no fold held out: trained on every clip" if config.fold is None else f"fold {config.fold} held out"
     left_out = f", without {' and '.join(config.left_out)}" if config.left_out else ""
-    what = f"{config.train.epochs} epochs, {last}, seed {config.train.seed}, {held_out}{left_out}"
+    start = f", from the model {config.started_from[:12]}" if config.started_from else ""
+    what = f"{config.train.epochs} epochs{start}, {last}, seed {config.train.seed}, {held_out}{left_out}"
     return f"{what}; nothing selected on held-out clips"
 
 

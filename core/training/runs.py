@@ -44,6 +44,8 @@ class RunConfig(Frozen):
     left_out: tuple[str, ...] = ()
     fold: int | None
     train: TrainConfig
+    init: Path | None = Field(None, description="artifact whose weights it starts with")
+    started_from: str | None = Field(None, description="its fingerprint")
     code_version: str
 
 

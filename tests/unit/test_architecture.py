@@ -62,6 +62,7 @@ LAYERS = [
         "core.evaluation",
         "core.training.data",
     },
+    {"core.training.tuning"},
     {"core.training.journal", "core.training.loop", "core.sources"},
     {"core.training.crossval", "core.training.shipping"},
     {"core.serving", "core.serving.messages"},
