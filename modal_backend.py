@@ -95,7 +95,7 @@ FAN_OUT_TIMEOUT_S = 24 * 3_600  # Modal's longest
 TRAINERS_AT_ONCE = 10  # GPUs of one cross-validation
 API_CONCURRENCY = 64
 API_TIMEOUT_S = 150  # Modal cuts HTTP requests there
-COMMIT_EVERY_S = 10.0  # at most this much training is lost with a container, and an epoch
+COMMIT_EVERY_S = float(os.environ.get("EARSHOT_COMMIT_EVERY_S", "10"))  # so much training, and an epoch, may be lost
 HERE = Path(__file__).resolve().parent
 HOME = "/root"  # in a container: where this file lies, and core/ beside it
 SERVED = HERE / "served"  # in a container: the artifact
@@ -418,7 +418,8 @@ class Patience:
     each_s: float = 1.0  # more for every sound after the first
     upload_s: float = 1_800.0
     pull_s: float = 300.0
-    pull_every_s: float = 3.0
+    look_every_s: float = 3.0  # at a job in progress
+    silent_s: float = 20.0  # after no answer, before asking again
 
 
 class ModalBackend:
@@ -566,7 +567,8 @@ class ModalTrainer:
 
     def __init__(self, runs_dir: Path, *, app_name: str = APP, patience: Patience = Patience()) -> None:
         self.runs_dir, self._app_name, self._patience = runs_dir.absolute(), app_name, patience
-        self._pulled: dict[str, float] = {}  # job → when its folder was last looked at
+        self._looked: dict[str, float] = {}  # job → when Modal was last asked about it
+        self._silence: tuple[float, BackendError] | None = None  # since when Modal gives no answer, and why
 
     def start_training(self, request: TrainingRequest, *, asked_by: str = "") -> Job:
         """Upload the dataset if it is not there, then have it trained. Raises ``BackendError`` and ``DatasetError``."""
@@ -584,22 +586,10 @@ class ModalTrainer:
 
     def jobs(self) -> list[Job]:
         """The latest first; where Modal does not answer, as they were last seen, with a message that says so."""
-        seen: list[Job] = []
-        silence: BackendError | None = None
-        for job in jobs_in(self.runs_dir, "modal"):
-            try:
-                seen.append(job if silence else self._observed(job))
-            except BackendError as exc:
-                silence = exc
-                seen.append(job)
-        return [_unheard(job, silence) if silence and job.active else job for job in seen]
+        return [self._seen(job) for job in jobs_in(self.runs_dir, "modal")]
 
     def follow(self, job_id: str) -> Progress:
-        job = self._job(job_id)
-        try:
-            job = self._observed(job)
-        except BackendError as exc:
-            job = _unheard(job, exc)
+        job = self._seen(self._job(job_id))
         return progress_of(job, log=log_tail(job.run))
 
     def cancel(self, job_id: str) -> Job:
@@ -661,20 +651,31 @@ class ModalTrainer:
             with contextlib.suppress(NotFoundError):
                 await modal.FunctionCall.from_id(call_id).cancel.aio(terminate_containers=True)
 
-    def _observed(self, job: Job) -> Job:
-        """``job`` as it is on Modal now, its run folder brought up to date."""
+    def _seen(self, job: Job) -> Job:
+        """``job`` as it is on Modal now or, where Modal does not answer, as it was last seen."""
         if not job.active or job.call_id is None:
             return job
-        state, message = self._bounded(_state_of(job.call_id, self._patience.connect_s))
-        if state in ACTIVE and time.monotonic() - self._pulled.get(job.id, -1e9) < self._patience.pull_every_s:
+        if self._silence is None or time.monotonic() - self._silence[0] > self._patience.silent_s:
+            try:
+                job, self._silence = self._observed(job, job.call_id), None
+            except BackendError as exc:
+                self._silence = (time.monotonic(), exc)
+        if self._silence is None:
             return job
-        self._pulled[job.id] = time.monotonic()
+        return job.model_copy(update={"message": f"This is how it was last seen. {self._silence[1]}"})
+
+    def _observed(self, job: Job, call_id: str) -> Job:
+        """``job`` as it is now, its run folder brought up to date. Raises ``BackendError``."""
+        if time.monotonic() - self._looked.get(job.id, -1e9) < self._patience.look_every_s:
+            return job
+        state, message = self._bounded(_state_of(call_id))
         pull_run(job.id, self.runs_dir, live=state in ACTIVE, patience=self._patience)
+        self._looked[job.id] = time.monotonic()
         if state in ACTIVE:
             state = "running" if (job.run / "status.json").exists() else "queued"
         with job_files(self.runs_dir):
             current = read_job(job.run)
-            if current.state == state or current.call_id != job.call_id or not current.active:
+            if current.state == state or current.call_id != call_id or not current.active:
                 return current
             ended = {} if state in ACTIVE else {"ended_at": _now(), "message": message}
             return save_job(current, state=state, started_at=current.started_at or _now(), **ended)
@@ -684,11 +685,7 @@ class ModalTrainer:
         return bounded(work, seconds, unreachable(self._patience.connect_s))
 
 
-def _unheard(job: Job, silence: BackendError) -> Job:
-    return job.model_copy(update={"message": f"This is how it was last seen. {silence}"})
-
-
-async def _state_of(call_id: str, seconds: float) -> tuple[JobState, str]:
+async def _state_of(call_id: str) -> tuple[JobState, str]:
     """How the call of a job stands. Raises what says nothing of the job: no token, no connection."""
     call = modal.FunctionCall.from_id(call_id)
     try:

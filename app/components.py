@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app import state, words
+from app import services, state, words
 from app.services import Sound
-from core.errors import EarshotError
+from core.errors import BackendError, EarshotError
 from core.records import Prediction, SourceFacts, none_of_the
 
 if TYPE_CHECKING:
     from core.artifact import Manifest
     from core.audio import Waveform
+    from core.jobs import Where
 
 NO_TOOLS = {"displayModeBar": False}  # of charts with nothing to zoom into
+PLACES: dict[Where, str] = {"local": "This machine", "modal": "Modal"}
 TOP_KS = (3, 5, 10, 20)
 NAMED = 12  # more classes than this are a list to open, not a sentence to read
 # Containers and codecs that current Chrome, Firefox and Safari all play. Others are played as the model hears them.
@@ -40,8 +42,40 @@ def errors_shown() -> Iterator[None]:
     """The one boundary for Earshot's own errors: told in a box, then the page goes on behind the block."""
     try:
         yield
+    except BackendError as error:
+        error_box(error)
+        if services.answers_on() != "local":
+            _other_ways()
     except EarshotError as error:
         error_box(error)
+
+
+def _other_ways() -> None:
+    """What to do where the chosen backend does not answer: nothing is answered elsewhere unless someone says so."""
+    with st.container(horizontal=True):
+        st.button(
+            "Answer on this machine instead",
+            icon=":material/computer:",
+            type="primary",
+            on_click=state.BACKEND.set,
+            args=("local",),
+            key=state.ANSWER_HERE.name,
+        )
+        st.button("Ask Modal again", icon=":material/refresh:", key=state.ASK_AGAIN.name)
+
+
+def backend_choice() -> None:
+    """Where sounds are answered from now on, in this browser."""
+    state.BACKEND.start_with(services.settings().backend)
+    st.segmented_control(
+        "Answered by",
+        list(PLACES),
+        required=True,
+        format_func=PLACES.__getitem__,
+        key=state.BACKEND.name,
+        persist_state="session",
+        help="Modal answers on a GPU of theirs once Earshot is deployed there (see the README). Sounds are sent to it.",
+    )
 
 
 def error_box(error: EarshotError) -> None:
@@ -177,9 +211,8 @@ def result_json(sound: Sound, prediction: Prediction) -> str:
 
 
 def provenance(prediction: Prediction) -> None:
-    """Who answered, how fast, with which model."""
+    """Who answered, where, how fast, with which model."""
     st.caption(
-        f"Answered by the {prediction.backend} backend in {words.milliseconds(prediction.latency_ms)} · "
-        f"model {prediction.fingerprint[:12]}",
+        f"Answered {words.place(prediction)} · model {prediction.fingerprint[:12]}",
         help=f"Fingerprint of the model: {prediction.fingerprint}",
     )

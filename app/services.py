@@ -9,6 +9,7 @@ where it is used and the page draws first.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -79,10 +80,41 @@ def settings() -> Settings:
     return Settings.load()
 
 
+def answers_on() -> Where:
+    """Where sounds are answered: as this person chose, else as the settings say."""
+    from app import state
+
+    return state.BACKEND.get() or settings().backend
+
+
 def backend() -> Backend:
-    """The backend over the configured artifact; loaded again when its files change. Raises ``ArtifactError``."""
+    """The chosen backend over the configured artifact; made again when its files change. Raises ``ArtifactError``."""
     given = settings()
-    return _backend(given.artifact, _stamp(given.artifact), given.max_bytes, given.max_duration_s)
+    stamp = _stamp(given.artifact)
+    if answers_on() == "modal":
+        return _modal_backend(given.artifact, stamp, given.runs_dir)
+    return _backend(given.artifact, stamp, given.max_bytes, given.max_duration_s)
+
+
+def modal_is_set_up() -> bool:
+    """Whether this machine has a Modal token: where ``modal setup`` leaves it, or in the environment."""
+    config = Path(os.environ.get("MODAL_CONFIG_PATH", "~/.modal.toml")).expanduser()
+    return "MODAL_TOKEN_ID" in os.environ or config.is_file()
+
+
+@st.cache_resource(max_entries=2, show_spinner=False)
+def _modal_backend(artifact: Path, stamp: tuple[int, ...], runs_dir: Path) -> Backend:
+    from core.artifact import read_manifest
+    from modal_backend import ModalBackend
+
+    return ModalBackend(read_manifest(artifact), runs_dir)
+
+
+@st.cache_resource(max_entries=2, show_spinner=False)
+def _modal_trainer(runs_dir: Path) -> Trainer:
+    from modal_backend import ModalTrainer
+
+    return ModalTrainer(runs_dir)
 
 
 @st.cache_resource(max_entries=2, show_spinner=False)
@@ -105,11 +137,11 @@ def _stamp(folder: Path) -> tuple[int, ...]:
 
 def classify(backend: Backend, sound: Sound) -> Prediction:
     """Raises ``AudioError`` for what is not a usable sound."""
-    return _classify(backend.manifest.fingerprint, sound.digest, _backend=backend, _sound=sound)
+    return _classify(backend.name, backend.manifest.fingerprint, sound.digest, _backend=backend, _sound=sound)
 
 
 @st.cache_resource(max_entries=128, show_spinner=False)
-def _classify(fingerprint: str, digest: str, *, _backend: Backend, _sound: Sound) -> Prediction:
+def _classify(name: str, fingerprint: str, digest: str, *, _backend: Backend, _sound: Sound) -> Prediction:
     answer = _backend.classify([_sound.data])[0]
     if isinstance(answer, AudioError):
         raise answer
@@ -138,12 +170,13 @@ def explanation(
     occlusion: bool = False,
 ) -> Explanation:
     """Why ``label``, or the window's own answer when ``None``."""
-    key = (backend.manifest.fingerprint, sound.digest, label, window, timeline, occlusion)
+    key = (backend.name, backend.manifest.fingerprint, sound.digest, label, window, timeline, occlusion)
     return _explanation(*key, _backend=backend, _sound=sound)
 
 
 @st.cache_resource(max_entries=24, show_spinner=False)  # about 3 MB each
 def _explanation(
+    name: str,
     fingerprint: str,
     digest: str,
     label: str | None,
@@ -360,14 +393,17 @@ def trainers() -> dict[Where, Trainer]:
     """Where training can run: on this machine, and on Modal where its client is set up."""
     from core.jobs import LocalTrainer
 
-    return {"local": LocalTrainer(settings().runs_dir)}
+    runs_dir = settings().runs_dir
+    here: dict[Where, Trainer] = {"local": LocalTrainer(runs_dir)}
+    return here | {"modal": _modal_trainer(runs_dir)} if modal_is_set_up() else here
 
 
 def jobs() -> list[Job]:
-    """Every training job, the latest first. Local ones are looked at: dead ones are noticed, waiting ones start."""
+    """Every training job, the latest first, looked at: dead ones are noticed, waiting ones start, remote ones asked."""
     from core.jobs import jobs_in
 
-    trainers()["local"].jobs()
+    for trainer in trainers().values():
+        trainer.jobs()
     return jobs_in(settings().runs_dir)
 
 

@@ -45,6 +45,10 @@ class Key(Generic[T]):
         return Key(f"{self.name}_{digest[:12]}", self.default)
 
 
+BACKEND: Key[Where | None] = Key("backend", None)  # where sounds are answered; None: as the settings say
+ASK_AGAIN: Key[bool] = Key("backend_again", False)
+ANSWER_HERE: Key[bool] = Key("backend_here", False)
+
 SOURCE: Key[str | None] = Key("classify_source", None)  # label of the open tab
 UPLOAD: Key[None] = Key("classify_upload", None)  # st.file_uploader's own
 RECORDING: Key[None] = Key("classify_recording", None)  # st.audio_input's own

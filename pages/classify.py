@@ -11,6 +11,7 @@ from app.sound_input import sound_input
 st.title("Classify a sound", anchor=False)
 
 with components.errors_shown():
+    components.backend_choice()
     with st.spinner("Loading the model…"):
         backend = services.backend()
     names = backend.manifest.class_names

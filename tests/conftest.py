@@ -6,7 +6,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
@@ -95,3 +95,21 @@ def fifty_run(fifty_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> RunF
     settings = [part for setting in FIFTY_SETTINGS for part in ("--set", setting)]
     assert cli.main([*asked, "--run-id", run.path.name, *settings]) == 0
     return run
+
+
+@pytest.fixture(scope="session")
+def modal_server() -> Iterator[Any]:
+    """A stand-in for Modal's servers with Earshot deployed on it."""
+    from tests.modal_standin import stand_in
+
+    with stand_in() as server:
+        yield server
+
+
+@pytest.fixture
+def on_modal(modal_server: Any) -> Iterator[Any]:
+    """The same, and this process has a token for it."""
+    from tests.modal_standin import environment
+
+    with environment(modal_server.env):
+        yield modal_server

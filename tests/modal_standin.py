@@ -1,0 +1,134 @@
+"""Modal on the loopback: the real client and Modal's real container entrypoint, a stand-in for their servers.
+
+It lies beside the repository, in ``shared/tools``. Without it the tests that need it are skipped, in CI they fail.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+STAND_IN = ROOT.parent / "shared" / "tools" / "localmodal.py"
+API_KEY, PROXY = "a key that callers send", ("wk-proxy", "ws-proxy")
+PATIENCE_S = 300.0  # of a test, on the busiest machine
+
+
+def _module() -> ModuleType:
+    if not STAND_IN.is_file():
+        reason = f"needs the stand-in for Modal's servers, {STAND_IN}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    spec = importlib.util.spec_from_file_location("localmodal", STAND_IN)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@contextmanager
+def stand_in() -> Iterator[Any]:
+    """The servers, with Earshot deployed on them by Modal's own command. Containers see no file of this checkout."""
+    server = _module().LocalModal(
+        secrets={"earshot": {"EARSHOT_API_KEY": API_KEY}},
+        proxy_tokens=dict([PROXY]),
+        hide=[str(ROOT / name) for name in ("core", "app", "pages", "tests")],
+        container_env={"EARSHOT_COMMIT_EVERY_S": "0"},
+        snapshots=True,
+    )
+    server.start()
+    try:
+        command(server, "-m", "modal", "deploy", "modal_backend.py")
+        yield server
+    finally:
+        server.stop()
+
+
+def command(server: Any, *arguments: str, **more: str) -> str:
+    """What a command typed by a person prints; warnings are errors."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", *arguments],
+        cwd=ROOT,
+        env=os.environ | server.env | more,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@contextmanager
+def environment(values: Mapping[str, str | None]) -> Iterator[None]:
+    """These variables, and a client of Modal that has seen no others."""
+    from modal.client import _Client
+
+    before = {name: os.environ.get(name) for name in values}
+    _set(values)
+    _Client._set_env_client(None)
+    try:
+        yield
+    finally:
+        _set(before)
+        _Client._set_env_client(None)
+
+
+def _set(values: Mapping[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def until(condition: Callable[[], Any]) -> Any:
+    """What ``condition`` gives once it gives something."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.1)
+    raise AssertionError("it did not happen in time")
+
+
+def containers(server: Any, function: str) -> list[Any]:
+    """The live ones of a deployed function."""
+    ids, _ = server.app_layouts[server.app_names["earshot"]]
+    bound = {number for number, (base, *_) in server.bound.items() if base == ids[function]} | {ids[function]}
+    return [task for task in server.tasks.values() if task.function_id in bound and not task.dead]
+
+
+def kill(server: Any, task: Any) -> None:
+    """As when a machine is lost."""
+    server._kill(task)
+    until(lambda: task.dead)
+
+
+def preempt(server: Any, task: Any) -> None:
+    """As Modal does: the container ends, and what it was at is given to another one."""
+
+    async def requeue() -> None:
+        for given in list(task.running.values()):
+            task.running.pop(given.id)
+            given.task = None
+            if given.timer:
+                given.timer.cancel()
+            server.pending[given.call.function_id].append(given)
+        server._kill(task)
+
+    asyncio.run_coroutine_threadsafe(requeue(), server._loop).result(30)
+    until(lambda: task.dead)
