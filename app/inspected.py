@@ -12,6 +12,7 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from app import services, state, words
+from app.records_input import PARAMETER as RECORDS
 from core.diagnostics.selection import Order, Outcome, Selection, is_right, place_of, positions, true_labels
 from core.recordset import RecordSet
 
@@ -65,11 +66,16 @@ class Options:
         )
 
 
-def choose(records: RecordSet) -> int | None:
-    """Draw filters, table and the way through it; return where the answer to show stands, ``None`` where none is."""
+def wanted(records: RecordSet) -> Selection:
+    """Draw the filters, which begin as the URL says, and return what they ask for."""
     options = services.computed(Options.of, records)
     _arrive(records, options)
-    selection = _filters(options)
+    state.INSPECTOR_TRUE.set([name for name in state.INSPECTOR_TRUE.get() if name in options.true])  # labels may go
+    return _filters(options)
+
+
+def choose(records: RecordSet, selection: Selection) -> int | None:
+    """Draw the table and the way through it; return where the answer to show stands, ``None`` where none is."""
     found = services.computed(positions, records, selection)
     place = _place(records, found)
     if place is not None:
@@ -81,10 +87,13 @@ def choose(records: RecordSet) -> int | None:
 
 def _arrive(records: RecordSet, options: Options) -> None:
     """Take over what the URL says, unless the page itself wrote it: after a link, a reload, or the back button."""
-    here = {name: st.query_params.get_all(name) for name in PARAMETERS if name in st.query_params}
-    if here == state.INSPECTOR_URL.get():
+    here = _address()
+    left = state.INSPECTOR_URL.get()
+    still_here = state.INSPECTOR_ORDER.name in st.session_state  # widgets forget when another page is shown
+    if here == left and still_here:
         return
-    given = _Given(here)
+    moved = left is not None and still_here and here == left | {RECORDS: here.get(RECORDS, [])}
+    given = _Given({} if moved else here)  # what was asked of other records is not asked of these
     state.INSPECTOR_TRUE.set(given.some("true", options.true))
     state.INSPECTOR_PREDICTED.set(given.some("predicted", options.predicted))
     state.INSPECTOR_OUTCOME.set(given.one("outcome", options.outcomes, "any"))
@@ -111,6 +120,11 @@ def _asked_for(records: RecordSet, given: _Given, seed: int | None) -> Place | N
         given.troubles.append(f"Expected the clip {clip_id}, but it is not among these records.")
         return None
     return _named(records, place)
+
+
+def _address() -> dict[str, list[str]]:
+    """Of the URL, what this page reads and writes, and which records it shows."""
+    return {name: st.query_params.get_all(name) for name in (*PARAMETERS, RECORDS) if name in st.query_params}
 
 
 class _Given:
@@ -324,8 +338,8 @@ def _leave(records: RecordSet, selection: Selection, place: int | None) -> None:
         asked["answer"] = [] if shown.answer is None else [shown.answer]
         asked["network"] = [shown.seed] if several and selection.seed is None else []
         state.INSPECTOR_PLACE.set(shown)
-    wanted = {name: [str(value) for value in asked[name]] for name in PARAMETERS if asked.get(name)}
-    if wanted != {name: st.query_params.get_all(name) for name in PARAMETERS if name in st.query_params}:
+    written = {name: [str(value) for value in asked[name]] for name in PARAMETERS if asked.get(name)}
+    if written != {name: values for name, values in _address().items() if name != RECORDS}:
         others = {name: st.query_params.get_all(name) for name in st.query_params if name not in PARAMETERS}
-        st.query_params.from_dict(others | wanted)
-    state.INSPECTOR_URL.set(wanted)
+        st.query_params.from_dict(others | written)
+    state.INSPECTOR_URL.set(_address())

@@ -12,9 +12,10 @@ with components.errors_shown():
     if not len(records):
         components.empty_state("There is no answer yet: classify a sound, or choose other records.")
         st.stop()
+    selection = inspected.wanted(records)
     listed, card = st.columns([6, 5])
     with listed:
-        position = inspected.choose(records)
+        position = inspected.choose(records, selection)
     if position is None:
         components.empty_state("No answer passes these filters. Take one of them away.")
         st.stop()

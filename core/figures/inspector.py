@@ -17,7 +17,7 @@ from core.figures.audio import empty
 
 MOST_SPREADS = 6.0  # farther out stands at the edge, as an arrow
 ROW_PX = 26
-THUMBNAIL_PX, THUMBNAIL_COLUMNS = 74, 120
+THUMBNAIL_PX, THUMBNAIL_COLUMNS = 88, 120
 BANDS = (("p05", "p95", 3, "5th to 95th percentile"), ("p25", "p75", 9, "middle half"))
 
 
