@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from app import components, links, services, state, words
-from app.failures import CLIP, PERCENT, SHOWN, clip_player, clip_table, labelled
+from app.failures import CLIP, PERCENT, SHOWN, clip_player, clip_table, labelled, plain_classes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +44,7 @@ def map_of_sounds(records: RecordSet) -> None:
             "Colour", columns, format_func=_column, key=state.MAP_COLOUR.name, width=240, persist_state="page"
         )
     with st.spinner("Drawing the map…"):
-        drawn = services.sound_map(records, space, method)
+        drawn = services.sound_map(records, state.RECORDS.get(), space, method)
     shown = frame.iloc[drawn.position].assign(wrong=(~records.correct & records.is_labelled)[drawn.position])
     shown["label"] = shown["label"].fillna("not known")
     event: Any = st.plotly_chart(
@@ -81,7 +81,7 @@ def _how_to_read_map(records: RecordSet, drawn: Any) -> list[str]:
         else "Near points sound alike to the network; crosses are wrong answers.",
     ]
     if drawn.method == "PCA":
-        said.append(f"The two axes hold {drawn.kept:.0%} of the spread.")
+        said.append(f"The two axes hold {words.percent(drawn.kept)} of the spread.")
     else:
         said.append("Only who is next to whom means something here, not how far apart groups lie.")
         if drawn.placed.any():
@@ -112,7 +112,7 @@ def weak_slices(records: RecordSet) -> None:
     )
     st.caption(
         "A point is the accuracy of one group of clips, its line the 95 % interval (Wilson). Left of the dashed line "
-        f"a slice is under {slices.WEAK_RATIO:.0%} of the average. Slices overlap."
+        f"a slice is under {words.percent(slices.WEAK_RATIO)} of the average. Slices overlap."
     )
     if table.empty:
         return
@@ -135,7 +135,8 @@ def _slices_in_words(table: pd.DataFrame, average: float) -> str:
     from core.diagnostics.slices import BELOW, LEAST_SHARE, MAYBE, WEAK, WEAK_RATIO
 
     rule = (
-        f"at least {LEAST_SHARE:.0%} of the clips and less than {WEAK_RATIO:.0%} of the average accuracy, {average:.1%}"
+        f"at least {words.percent(LEAST_SHARE)} of the clips and less than {words.percent(WEAK_RATIO)} of the average "
+        f"accuracy, {words.tenth(average)}"
     )
     found = {verdict: table.loc[table["verdict"] == verdict, "slice"].tolist() for verdict in (WEAK, MAYBE, BELOW)}
     tested = f"after correction for {len(table)} slices (Fisher's exact test, Holm)"
@@ -196,7 +197,7 @@ def _recordings(table: pd.DataFrame) -> None:
         return
     with st.expander(f"{len(table):,} source recordings with errors"):
         st.dataframe(
-            table.head(SHOWN),
+            plain_classes(table.head(SHOWN)),
             hide_index=True,
             column_config={
                 "source_group": st.column_config.TextColumn("Recording"),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 SHOWN = 500  # rows of a table; nobody scrolls through more
 TAKES = 10  # wrong clips of one confusion to choose from
 COMPARED = 40  # pairs whose waveforms one click compares
+CLASSES = ("label", "predicted", "suggested", "label_a", "label_b")  # columns of class names
 ANY = ""  # no filter
 PERCENT = st.column_config.ProgressColumn
 CLIP = st.column_config.TextColumn("Clip", pinned=True)
@@ -75,7 +76,7 @@ def _errors_in_words(wrong: int, records: RecordSet, sure: SureErrors) -> str:
         return said + f"No answer has a confidence of {words.percent(sure.at)} or more."
     return said + (
         f"Of {sure.sure:,} answers with a confidence of {words.percent(sure.at)} or more, **{sure.wrong:,} are "
-        f"wrong**: {sure.share:.1%}, 95 % interval {sure.low:.1%} to {sure.high:.1%}."
+        f"wrong**: {words.tenth(sure.share)}, 95 % interval {words.tenth(sure.low)} to {words.tenth(sure.high)}."
     )
 
 
@@ -114,7 +115,7 @@ def confusions(records: RecordSet) -> None:
         components.empty_state("No two classes are confused.")
         return
     st.dataframe(
-        pairs.head(SHOWN),
+        plain_classes(pairs.head(SHOWN)),
         hide_index=True,
         height="content" if len(pairs) <= 6 else 250,
         column_order=["label", "predicted", "clips", "n", "share", "low", "high", "confidence"],
@@ -207,20 +208,25 @@ def clip_player(clip: str) -> None:
 def clip_table(shown: pd.DataFrame, *, key: str, columns: dict[str, Any], alt: str) -> None:
     """Clips as a table; a click on a row opens the clip in the inspector."""
     event: Any = st.dataframe(
-        shown,
+        plain_classes(shown),
         hide_index=True,
         height="content" if len(shown) <= 10 else 390,
         key=key,
         on_select="rerun",
-        selection_mode=("single-cell", "single-row"),
+        selection_mode="single-cell",
         column_order=list(columns),
         column_config=columns,
         alt=alt,
     )
-    picked = [*event["selection"].get("rows", []), *(row for row, _ in event["selection"].get("cells", []))]
-    if picked and picked[0] < len(shown):
+    if picked := [row for row, _ in event["selection"]["cells"] if row < len(shown)]:
         row = shown.iloc[picked[0]]
         links.inspector(clip=str(row["clip_id"]), seed=int(row["seed"])).follow()
+
+
+def plain_classes(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with its class names as people read them."""
+    found = [column for column in CLASSES if column in table]
+    return table.assign(**{column: table[column].map(words.plain, na_action="ignore") for column in found})
 
 
 def doubtful_labels(records: RecordSet) -> None:
@@ -270,7 +276,7 @@ def near_duplicates(records: RecordSet) -> None:
     pairs = pairs.assign(waveforms=[waveforms.get((row.clip_a, row.clip_b), "") for row in pairs.itertuples()])
     pairs = pairs.sort_values("waveforms", key=lambda said: ~said.str.startswith("same"), kind="stable")
     st.dataframe(
-        pairs,
+        plain_classes(pairs),
         hide_index=True,
         height=250,
         column_order=["clip_a", "label_a", "clip_b", "label_b", "waveforms", "why"],

@@ -662,11 +662,20 @@ def _under_noise(folder: Path, stamp: tuple[int, ...]) -> DataFrame | None:
     return robustness_of(folder)
 
 
-def sound_map(records: RecordSet, space: str, method: Method) -> SoundMap:
-    """The map of one space of ``records``."""
+def sound_map(records: RecordSet, source: str, space: str, method: Method) -> SoundMap:
+    """The map of one space of ``records``; of a run the t-SNE maps that are kept with it."""
     from core.diagnostics import maps
 
-    return computed(maps.sound_map, records, space, method)
+    folder = run_folder(source) if method == "t-SNE" else None
+    kept = None if folder is None else _kept_map(folder, _stamp(folder), space, records.digest, _records=records)
+    return kept or computed(maps.sound_map, records, space, method)
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def _kept_map(folder: Path, stamp: tuple[int, ...], space: str, digest: str, *, _records: RecordSet) -> SoundMap | None:
+    from core.atlas import kept_map
+
+    return kept_map(folder, _records, space)
 
 
 def noise_scan(backend: Backend, sound: Sound) -> NoiseScan:

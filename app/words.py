@@ -172,10 +172,11 @@ def accuracy(run: RunFacts) -> str:
     """``95.2 % (92.7 % to 96.9 %, n = 400)``; empty where no clip was held out."""
     if run.accuracy is None or run.low is None or run.high is None:
         return ""
-    return f"{_tenth(run.accuracy)} ({_tenth(run.low)} to {_tenth(run.high)}, n{SPACE}={SPACE}{run.n:,})"
+    return f"{tenth(run.accuracy)} ({tenth(run.low)} to {tenth(run.high)}, n{SPACE}={SPACE}{run.n:,})"
 
 
-def _tenth(share: float) -> str:
+def tenth(share: float) -> str:
+    """``95.2 %``."""
     return f"{share * 100:.1f}{SPACE}%"
 
 

@@ -393,6 +393,16 @@ def gold(
 
 
 @app.command()
+def maps(run: Annotated[Path, typer.Argument(help="Run folder with held-out records.")]) -> None:
+    """Draw the t-SNE maps of a run anew and keep them beside its records, for the Failure modes page."""
+    from core.atlas import draw_maps
+    from core.sources import of_run
+
+    table = draw_maps(run, of_run(run))
+    typer.echo(f"{table['space'].nunique()} maps of {table['position'].nunique():,} records in {run}")
+
+
+@app.command()
 def views(
     run: Annotated[Path, typer.Argument(help="Run folder of a cross-validation, with its members.")],
     data: DataOption,

@@ -155,6 +155,8 @@ def _pca(points: Floats) -> tuple[Floats, float]:
 
 
 def _tsne(points: Floats) -> Floats:
+    if np.ptp(points, axis=0).max() == 0:  # one place: nothing to start from
+        return np.zeros((len(points), 2))
     perplexity = min(PERPLEXITY, (len(points) - 1) / 3)
     fitted = TSNE(perplexity=perplexity, init="pca", random_state=SEED).fit_transform(points.astype(np.float32))
     return _turned(fitted)

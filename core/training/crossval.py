@@ -28,6 +28,7 @@ import torch
 from pydantic import Field
 
 from core.artifact import Facts, load_artifact, save_artifact
+from core.atlas import draw_maps
 from core.audio import Waveform
 from core.config import Frozen, Positive, TrainConfig
 from core.dataset import Dataset
@@ -35,6 +36,7 @@ from core.errors import RunError
 from core.evaluation import Calibration, answer_degraded, calibrate, pool, summarise_robustness
 from core.hardware import hardware
 from core.openset import Stranger, far_strangers, fit_rule, score_open_set, summarise_open_set
+from core.sources import of_run
 from core.training.data import decode_clips
 from core.training.loop import train
 from core.training.runs import RunConfig, RunFolder, write_table
@@ -105,6 +107,7 @@ def cross_validate(config: CrossvalConfig, dataset: Dataset, folder: RunFolder, 
         folder.write_metrics(metrics)
         trained_on_all = next(member for member in members if member.fold is None)
         _ship(folder, _member(folder, trained_on_all), calibration, fit_rule(strangers), metrics)
+        draw_maps(folder.path, of_run(folder.path))
         folder.write_status("finished", len(members), len(members))
 
 

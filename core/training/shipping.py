@@ -14,8 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from core.artifact import load_artifact
+from core.atlas import MAPS, draw_maps
 from core.config import SHIPPED_ARTIFACT, SHIPPED_RUN
 from core.errors import RunError
+from core.sources import of_run
 from core.training.curves import CONFUSIONS, CURVES, write_curves
 from core.training.runs import RunFolder
 
@@ -30,10 +32,11 @@ def ship(run: RunFolder, *, to_run: Path = SHIPPED_RUN, to_artifact: Path = SHIP
         raise RunError(f"Expected a finished cross-validation in {run.path}. Repeat its command until it ends.")
     load_artifact(run.artifact)  # replays the probe
     write_curves(run.path)
+    draw_maps(run.path, of_run(run.path))
     with tempfile.TemporaryDirectory(dir=to_run.parent, prefix=".shipping.") as part:
         staged = Path(part)
         for source in (run.path, *(member.path for member in members)):
-            _copy(source, staged / "run" / source.relative_to(run.path), (*KEPT, *CURVE_FILES))
+            _copy(source, staged / "run" / source.relative_to(run.path), (*KEPT, *CURVE_FILES, MAPS))
         shutil.copytree(run.artifact, staged / "artifact")
         _replace(staged / "run", to_run)
         _replace(staged / "artifact", to_artifact)

@@ -61,7 +61,7 @@ def test_the_shipped_errors_are_ranked_and_counted(open_page: OpenPage) -> None:
     table = app.dataframe[0].value
     assert table["error_confidence"].is_monotonic_decreasing
     app.selectbox(key="failures_true").select("helicopter").run()
-    assert set(app.dataframe[0].value["label"]) == {"helicopter"}
+    assert set(app.dataframe[0].value["label"]) == {"Helicopter"}
 
 
 def walk(app: AppTest) -> dict[str, str]:

@@ -63,7 +63,7 @@ LAYERS = [
         "core.training.data",
     },
     {"core.training.tuning"},
-    {"core.training.journal", "core.training.loop", "core.sources"},
+    {"core.training.journal", "core.training.loop", "core.sources", "core.atlas"},
     {"core.training.crossval", "core.training.shipping"},
     {"core.serving", "core.serving.messages"},
     {"core.serving.access", "core.serving.body", "core.serving.workers", "core.serving.openapi"},

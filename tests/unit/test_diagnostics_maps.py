@@ -75,6 +75,13 @@ def test_too_few_records_make_an_empty_map(method: maps.Method) -> None:
 
 
 def test_equal_records_make_a_map_of_one_place() -> None:
-    drawn = sound_map(answers().take(np.zeros(5, dtype=np.int64)))
+    equal = answers().take(np.zeros(5, dtype=np.int64))
+    drawn = sound_map(equal)
     np.testing.assert_allclose(drawn.xy, 0, atol=1e-9)
     assert drawn.kept == 0
+    assert (sound_map(equal, ANSWERS, "t-SNE").xy == 0).all()
+
+
+def test_three_clips_of_two_classes_are_enough_for_a_map() -> None:
+    few = answers(3, classes=2)
+    assert np.isfinite(sound_map(few, ANSWERS, "t-SNE").xy).all()
