@@ -61,7 +61,11 @@ def conformal_quantile(probabilities: Floats, targets: NDArray[np.int64], *, cov
     The set {k: 1 − p_k ≤ q̂} then holds the truth with probability ≥ ``coverage`` for exchangeable data. With fewer
     clips than the coverage needs the quantile is 1: the set of every class.
     """
-    scores = np.sort(1 - probabilities[np.arange(len(targets)), targets])
+    return quantile_of(np.sort(1 - probabilities[np.arange(len(targets)), targets]), coverage)
+
+
+def quantile_of(scores: Floats, coverage: float) -> float:
+    """The same from the scores 1 − p(true class), which rise."""
     rank = math.ceil((len(scores) + 1) * coverage)
     return 1.0 if rank > len(scores) else float(scores[rank - 1])
 

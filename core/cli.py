@@ -280,20 +280,32 @@ def ship(run: Annotated[Path, typer.Argument(help="Run folder of a finished cros
 
 @app.command()
 def report(
-    run: Annotated[
-        Path, typer.Argument(help="Run folder of a cross-validation; the shipped one otherwise.")
+    source: Annotated[
+        Path, typer.Argument(metavar="[RUN|RECORDS.parquet]", help="Run folder or records; the shipped run otherwise.")
     ] = SHIPPED_RUN,
-    as_json: Annotated[bool, typer.Option("--json", help="The metrics as JSON.")] = False,
-    readme: Annotated[Path | None, typer.Option(help="Write the table into this file's results section.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Every number as one JSON object.")] = False,
+    classes: Annotated[
+        str | None, typer.Option(metavar="A,B,C", help="Class names in the order of the logits, for a file without.")
+    ] = None,
+    readme: Annotated[Path | None, typer.Option(help="Write a run's table into this file's results section.")] = None,
 ) -> None:
-    """Print what a cross-validation measured."""
+    """Measure held-out answers: accuracy, confusions, calibration, thresholds, each with its interval."""
     from core.report import results_table, write_results
+    from core.sources import of_path
+    from core.summary import summary, summary_text
     from core.training.runs import RunFolder
 
-    metrics = RunFolder(run).metrics()
+    metrics = RunFolder(source).metrics() if (source / "metrics.json").exists() else None
     if readme is not None:
-        write_results(readme, metrics)
-    print(json.dumps(metrics, indent=2) if as_json else results_table(metrics))
+        write_results(readme, metrics or RunFolder(source).metrics())
+    names = [name.strip() for name in classes.split(",")] if classes else None
+    found = summary(of_path(source, class_names=names, with_embedding=False))
+    if as_json:
+        print(json.dumps(found | ({"run": metrics} if metrics else {}), indent=2, ensure_ascii=False))
+        return
+    if metrics and "calibration" in metrics:
+        print(results_table(metrics), end="\n\n")
+    print(summary_text(found))
 
 
 @app.command()
@@ -444,9 +456,17 @@ def bench(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="JSON: hardware, threads and every timing.")] = False,
     artifact: ArtifactOption = None,
+    records: Annotated[
+        int | None, typer.Option(min=1, help="Time a report of so many made-up records instead.")
+    ] = None,
+    classes: Annotated[int, typer.Option(min=2, help="With --records: how many classes.")] = 10,
 ) -> None:
-    """Time every step of an answer on this machine."""
+    """Time every step of an answer on this machine, or a report of many records."""
     from dataclasses import asdict
+
+    if records is not None:
+        _bench_records(records, classes, as_json=as_json)
+        return
 
     from core.artifact import load_artifact
     from core.bench import bench as measure
@@ -464,4 +484,23 @@ def bench(
         print(
             f"  {timing.step:20} {timing.median_ms:7.1f} ms   (5th to 95th percentile "
             f"{timing.low_ms:.1f} to {timing.high_ms:.1f} ms)"
+        )
+
+
+def _bench_records(records: int, classes: int, *, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from core.hardware import processor
+    from core.loadtest import report_costs
+
+    if as_json:
+        costs = [asdict(cost) for cost in report_costs(records, classes=classes)]
+        print(json.dumps({"processor": processor(), "classes": classes, "costs": costs}, indent=2))
+        return
+    print(f"python -m core report, {classes} classes, {processor()}")
+    for cost in report_costs(records, classes=classes):
+        print(
+            f"  {cost.records:>10,} records ({cost.file_mb:,.0f} MB)  {cost.seconds:6.1f} s, of which "
+            f"{cost.cpu_seconds:6.1f} s on the processor  {cost.peak_mb:6,.0f} MB of memory",
+            flush=True,
         )

@@ -299,7 +299,8 @@ def with_nested_temperatures(records: RecordSet) -> RecordSet:
     if len(known) > MOST_TO_FIT:
         known = known.take(np.random.default_rng(0).choice(len(known), MOST_TO_FIT, replace=False))
     by_fold = nested_temperatures(known.logits, known.targets, known.table["fold"].to_numpy())
-    return replace(records, temperatures=np.array([by_fold.get(int(fold), 1.0) for fold in folds]))
+    found, inverse = np.unique(folds, return_inverse=True)
+    return replace(records, temperatures=np.array([by_fold.get(int(fold), 1.0) for fold in found])[inverse])
 
 
 def read_records(

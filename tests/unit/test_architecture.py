@@ -8,7 +8,7 @@ from core.config import ROOT
 # A module may import from its own layer and from those before it.
 LAYERS = [
     {"core.errors", "core.hardware"},
-    {"core.config", "core"},
+    {"core.config", "core", "core.families"},
     {"core.records"},
     {"core.containers"},
     {"core.audio", "core.soundfiles"},
@@ -27,12 +27,16 @@ LAYERS = [
     {
         "core.diagnostics",
         "core.diagnostics.calibration",
+        "core.diagnostics.classification",
+        "core.diagnostics.conformal",
+        "core.diagnostics.intervals",
+        "core.diagnostics.measures",
+        "core.diagnostics.selective",
         "core.diagnostics.descriptors",
         "core.diagnostics.selection",
         "core.diagnostics.unknown",
         "core.diagnostics.drift_report",
         "core.diagnostics.two_sample",
-        "core.diagnostics.intervals",
         "core.diagnostics.clips",
         "core.diagnostics.neighbours",
         "core.diagnostics.failures",
@@ -57,6 +61,8 @@ LAYERS = [
     },
     {
         "core.report",
+        "core.summary",
+        "core.loadtest",
         "core.openset",
         "core.views",
         "core.evaluation",
