@@ -1,0 +1,147 @@
+"""The Drift page as a person uses it: demo, log, dropped sounds, and what is wrong with them."""
+
+import io
+import zipfile
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from app import state
+from core.audio import write_wav
+from core.classifier import Classifier
+from core.drift_demo import PRESETS
+from core.store import Store
+from tests.synthetic_dataset import write_dataset
+
+OpenApp = Callable[..., AppTest]
+RATE_HZ = 32_000
+
+
+def texts(page: AppTest) -> str:
+    kinds = (page.title, page.subheader, page.markdown, page.caption, page.error, page.warning, page.info, page.success)
+    return "\n".join(element.value for kind in kinds for element in kind).replace("\\", "")
+
+
+def drift_page(app: AppTest, source: str | None = None) -> AppTest:
+    app.switch_page("../pages/drift.py").run()
+    if source is not None:
+        app.session_state[state.DRIFT_SOURCE.name] = source
+        app.run()
+    assert not app.exception
+    return app
+
+
+def sound(seed: int) -> bytes:
+    rng = np.random.default_rng(seed)
+    return write_wav(rng.normal(0, 0.1, RATE_HZ // 2).astype(np.float32), RATE_HZ)
+
+
+@pytest.fixture
+def fill_log(artifact: Path, tmp_path: Path) -> Callable[[int, int], None]:
+    """Log ``n`` answers a day for ``days`` days: one answer, its level drawn anew."""
+
+    def fill(n: int, days: int) -> None:
+        classifier = Classifier.from_artifact(artifact)
+        answer, rng, now = classifier.predict(sound(0)), np.random.default_rng(0), datetime.now(UTC)
+        answers = [
+            (
+                f"{i}.wav",
+                answer.model_copy(
+                    update={
+                        "clip_id": f"{i:016d}",
+                        "created_at": now - timedelta(days=i % days),
+                        "descriptors": answer.descriptors | {"rms_dbfs": float(rng.normal(-40, 3))},
+                    }
+                ),
+            )
+            for i in range(n * days)
+        ]
+        store = Store.open(f"sqlite:///{tmp_path / 'log.sqlite3'}")
+        store.log_all(answers, classifier.manifest, origin="app")
+        store.close()
+
+    return fill
+
+
+def test_an_empty_page_offers_the_demo(open_app: OpenApp) -> None:
+    page = drift_page(open_app())
+    assert "Choose what happens to the sounds" in texts(page)
+    assert not page.error
+
+
+def test_the_demo_raises_an_alarm_and_names_its_cause(open_app: OpenApp) -> None:
+    page = drift_page(open_app())
+    page.session_state[state.DRIFT_DEMO.name] = "far away: 14 dB quieter, nothing above 8 kHz"
+    page.run()
+    assert not page.exception
+    assert "Drift, 200 current records against 400." in page.error[0].value
+    assert "14 dB quieter" in page.error[0].value
+    assert "Nothing above 8 kHz" in page.error[0].value
+    assert len(page.get("plotly_chart")) == 3
+    page.session_state[state.DRIFT_DEMO.name] = next(iter(PRESETS))
+    page.run()
+    assert "No drift found" in page.success[0].value
+
+
+def test_an_empty_log_says_so(open_app: OpenApp) -> None:
+    page = drift_page(open_app(), "log")
+    assert "The log holds no answer of this model yet" in texts(page)
+    assert not page.error
+
+
+def test_one_clip_is_not_judged(open_app: OpenApp, fill_log: Callable[[int, int], None]) -> None:
+    fill_log(1, 1)
+    page = drift_page(open_app())
+    assert "Not enough data: 1 current records" in page.info[0].value
+    assert not page.error
+
+
+def test_a_log_of_one_class_over_days_gets_a_verdict_a_day(
+    open_app: OpenApp, fill_log: Callable[[int, int], None]
+) -> None:
+    fill_log(60, 2)
+    page = drift_page(open_app())
+    assert "Indicative only" in page.warning[0].value
+    assert "quieter" in page.warning[0].value
+    assert "Day by day" in texts(page)
+    assert "know different classes" in texts(page)  # the small test model and the shipped records
+    page.selectbox(key=state.DRIFT_REFERENCE.name).set_value("earlier").run()
+    assert not page.exception
+    assert "Not enough data: 0 reference records" in page.info[0].value
+
+
+def test_dropped_sounds_are_heard_and_the_rest_is_counted(open_app: OpenApp) -> None:
+    page = drift_page(open_app(), "files")
+    assert "Drop a folder or a zip" in texts(page)
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, data in {"a.wav": sound(1), "../b.wav": sound(2), "notes.txt": b"text", "c.zip": b"PK"}.items():
+            archive.writestr(name, data)
+    page.file_uploader[0].upload("sounds.zip", file.getvalue()).run()
+    assert not page.exception
+    assert "1 of 4 files are sounds and were heard." in texts(page)
+    for reason in ("1 names that lead out of the archive", "1 files that are no sounds", "1 archives within"):
+        assert reason in texts(page)
+    assert "Not enough data: 1 current records" in page.info[0].value
+
+
+@pytest.mark.parametrize("data", [b"PK\x03\x04 broken", b"no sound at all"])
+def test_a_corrupt_file_is_told(open_app: OpenApp, data: bytes) -> None:
+    page = drift_page(open_app(), "files")
+    page.file_uploader[0].upload("broken.zip", data).run()
+    assert not page.exception
+    assert "Expected a zip of sound files" in page.error[0].value
+
+
+def test_a_dataset_at_hand_is_degraded_as_one_wishes(open_app: OpenApp, tmp_path: Path) -> None:
+    write_dataset(tmp_path / "data", n_classes=2, folds=1, per_class_and_fold=2, duration_s=0.3)
+    page = drift_page(open_app(DATA_DIR=tmp_path / "data"), "demo")
+    page.session_state[state.DRIFT_DEMO.name] = "your own choice"
+    page.run()
+    next(button for button in page.button if button.label == "Degrade and listen").click().run()
+    assert not page.exception
+    assert "Not enough data: 4 current records" in page.info[0].value
