@@ -242,7 +242,8 @@ def doubtful_labels(records: RecordSet) -> None:
         return
     st.markdown(
         f"**{issues.found:,} of {issues.n:,} labels** may be wrong, or the clips are odd: only listening tells. "
-        "Found by confident learning (cleanlab) from the answers of networks that never heard the clip."
+        "Found by confident learning (cleanlab) from the answers of networks that never heard the clip; nearest are "
+        "clips of other recordings, in the embedding of such a network."
     )
     clip_table(
         issues.table,
@@ -269,8 +270,8 @@ def near_duplicates(records: RecordSet) -> None:
         components.empty_state("No two clips of different recordings can be compared.")
         return
     st.markdown(
-        f"**{len(pairs):,} pairs** of clips from different recordings are each other's nearest. Most only sound alike. "
-        "The same sound in two folds lets a network be tested on what it learnt."
+        f"**{len(pairs):,} pairs** of clips from different recordings are each other's nearest. Most only sound alike; "
+        "their waveforms tell which are the same sound."
     )
     waveforms = _waveforms_compared(pairs)
     pairs = pairs.assign(waveforms=[waveforms.get((row.clip_a, row.clip_b), "") for row in pairs.itertuples()])
@@ -289,6 +290,10 @@ def near_duplicates(records: RecordSet) -> None:
             "why": st.column_config.TextColumn("Why", width="large"),
         },
         alt="Pairs of clips that may be the same sound, the closest first.",
+    )
+    st.caption(
+        "Nearest by acoustic descriptors over all clips, or by the embedding of the one network that heard neither. "
+        "Copies in one fold count twice; copies in different folds flatter the accuracy."
     )
     named = [f"{row.clip_a} and {row.clip_b}" for row in pairs.itertuples()]
     chosen = st.selectbox(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -140,14 +141,13 @@ def _random_distances(points: Floats) -> Floats:
     return np.asarray(np.linalg.norm(points[a[a != b]] - points[b[a != b]], axis=1))
 
 
-def _why(row: tuple[object, ...]) -> str:
-    by, closer, folds, labels = (getattr(row, name) for name in ("by", "closer_than", "fold_a", "label_a"))
-    measure = "acoustic descriptors" if by == "descriptors" else "the embedding of the network that heard neither"
-    share = "all" if closer == 1 else f"{closer:.2%}"
-    said = f"Each other's nearest by {measure}, closer than {share} of random pairs"
-    across = folds != getattr(row, "fold_b")  # noqa: B009
-    differ = labels != getattr(row, "label_b") and pd.notna(labels)  # noqa: B009
-    return said + ("; in different folds" if across else "") + ("; labelled differently" if differ else "")
+def _why(row: Any) -> str:
+    """``different folds; by descriptors, closer than 99.98% of pairs``."""
+    across = ["different folds"] if row.fold_a != row.fold_b else []
+    both = pd.notna(row.label_a) and pd.notna(row.label_b)
+    differ = ["different labels"] if both and row.label_a != row.label_b else []
+    share = "all" if row.closer_than == 1 else f"{row.closer_than:.2%} of"
+    return "; ".join([*across, *differ, f"by {row.by}, closer than {share} random pairs"])
 
 
 def shared_sound(a: NDArray[np.float32], b: NDArray[np.float32], sample_rate_hz: int) -> SharedSound:

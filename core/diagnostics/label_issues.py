@@ -74,16 +74,15 @@ def _candidates(clips: Clips, present: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _why(records: RecordSet, clips: Clips, clip: int, answer: int) -> str:
+    """``98% sea waves, 1% helicopter; 3 of the 5 nearest clips are sea waves``."""
     label, other = (clips.class_names[k].replace("_", " ") for k in (int(clips.targets[clip]), answer))
-    p = clips.probabilities[clip]
-    networks = int(clips.networks[clip])
-    who = "The network that never heard it gives" if networks == 1 else f"{networks} networks that never heard it give"
-    said = f"{who} {other} {p[answer]:.0%} and {label} {p[clips.targets[clip]]:.0%}"
+    p, networks = clips.probabilities[clip], int(clips.networks[clip])
+    said = f"{p[answer]:.0%} {other}, {p[clips.targets[clip]]:.0%} {label}"
+    if networks > 1:
+        said += f" (mean of {networks} networks)"
     near = neighbour_labels(records, int(clips.position[clip]))
-    if not near:
-        return said
     alike = sum(name == clips.class_names[answer] for name in near)
-    return f"{said}; {alike} of the {len(near)} clips nearest to it in the network are labelled {other}"
+    return f"{said}; {alike} of the {len(near)} nearest clips are {other}" if near else said
 
 
 def neighbour_labels(records: RecordSet, position: int, count: int = NEIGHBOURS) -> list[str]:

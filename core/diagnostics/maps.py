@@ -20,7 +20,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
-from sklearn.manifold import TSNE
 
 from core.diagnostics.clips import Floats
 from core.diagnostics.neighbours import unit_rows
@@ -155,6 +154,8 @@ def _pca(points: Floats) -> tuple[Floats, float]:
 
 
 def _tsne(points: Floats) -> Floats:
+    from sklearn.manifold import TSNE  # takes a moment to import, and PCA does without
+
     if np.ptp(points, axis=0).max() == 0:  # one place: nothing to start from
         return np.zeros((len(points), 2))
     perplexity = min(PERPLEXITY, (len(points) - 1) / 3)

@@ -40,11 +40,11 @@ def map_figure(drawn: SoundMap, table: pd.DataFrame, colour: pd.Series, called: 
     else:
         groups = {name: points[points["colour"] == name] for name in colour.cat.categories}
         figure = go.Figure([_points(group, name, marker={}) for name, group in groups.items() if len(group)])
-        figure.update_layout(legend={"title": called, "itemsizing": "constant"})
+        figure.update_layout(legend={"orientation": "h", "y": -0.1, "x": 0, "itemsizing": "constant"})
     axis = "Principal axis" if drawn.method == "PCA" else "t-SNE axis"
     quiet = {"showticklabels": False, "zeroline": False}
     figure.update_xaxes(title_text=f"{axis} 1 (no unit)", **quiet)
-    figure.update_yaxes(title_text=f"{axis} 2 (no unit)", scaleanchor="x", **quiet)
+    figure.update_yaxes(title_text=f"{axis} 2 (no unit)", **quiet)
     figure.update_layout(height=MAP_PX, margin=MARGIN, hovermode="closest", clickmode="event+select")
     return figure
 
