@@ -55,6 +55,14 @@ navigation = st.navigation(
                 help="Every training run: loss, accuracy, learning rate and confusion, epoch by epoch.",
             ),
         ],
+        "Export": [
+            st.Page(
+                PAGES / "tableau.py",
+                title="Tableau export",
+                icon=":material/table_chart:",
+                help="Every diagnostic as CSV, a Hyper extract and a workbook of six dashboards.",
+            ),
+        ],
         "Admin": [
             st.Page(
                 PAGES / "admin.py",

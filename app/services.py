@@ -13,6 +13,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from itertools import islice
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from core.jobs import Job, Trainer, Where
     from core.recordset import RecordSet
     from core.store import Store
+    from core.tableau.export import Exported, KeptExports
     from core.training.overview import RunFacts
 
 P = ParamSpec("P")
@@ -709,3 +711,61 @@ def _shared_sound(digest_a: str, digest_b: str, *, _a: Sound, _b: Sound) -> Shar
     except AudioError:
         return None
     return shared_sound(one.samples, other.samples, audio.sample_rate_hz)
+
+
+def tableau_size(runs: tuple[str, ...], window: str | None, since: datetime | None) -> int:
+    """How many answers an export would hold. Raises ``EarshotError``."""
+    from core.artifact import read_manifest
+
+    logged = window is not None and store().count(read_manifest(settings().artifact).fingerprint, since=since)
+    return sum(len(records(name)) for name in runs) + int(logged)
+
+
+def tableau_export(
+    runs: tuple[str, ...],
+    window: str | None,
+    since: datetime | None,
+    version: str,
+    *,
+    progress: Callable[[float, str], None],
+) -> Exported:
+    """Files of these runs and this window of the log, made again when either changes. Raises ``EarshotError``."""
+    given = settings()
+    folders = [folder for name in runs if (folder := run_folder(name)) is not None]
+    logged = store().version() if window is not None else None
+    stamps = tuple(_stamp(folder) for folder in (*folders, given.artifact))
+    key = (runs, window, since, version, stamps, logged, given.database)
+
+    def make(out: Path) -> Exported:
+        from core.tableau import gold_tables, hyper, sources
+        from core.tableau.export import FORMATS, export
+
+        return export(
+            sources.parts(folders, None if window is None else (since, None), given, store=store() if logged else None),
+            out,
+            formats=FORMATS if hyper.available() else ("csv",),
+            hyper_version=version,
+            gold=gold_tables.served(given.artifact, given.data_dir),
+            progress=progress,
+        )
+
+    return _tableau_exports().of(key, make)
+
+
+@st.cache_resource(max_entries=1, show_spinner=False, on_release=lambda exports: exports.close())
+def _tableau_exports() -> KeptExports:
+    from core.tableau.export import KeptExports
+
+    return KeptExports()
+
+
+def csv_head(path: Path, rows: int) -> DataFrame:
+    """The first rows of a file that this app exported, as they stand in it."""
+    return _csv_head(path, path.stat().st_mtime_ns, rows)
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _csv_head(path: Path, stamp: int, rows: int) -> DataFrame:
+    import pandas as pd
+
+    return pd.read_csv(path, nrows=rows, keep_default_na=False, na_values=[""])

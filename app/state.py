@@ -132,3 +132,7 @@ MAP_METHOD: Key[str | None] = Key("failures_map_method", None)
 MAP_COLOUR: Key[str | None] = Key("failures_map_colour", None)
 NOISE_CLASS: Key[str] = Key("failures_noise_class", "")
 NOISE_CLIP: Key[str | None] = Key("failures_noise_clip", None)
+TABLEAU_RUNS: Key[tuple[str, ...]] = Key("tableau_runs", ())
+TABLEAU_WINDOW: Key[str | None] = Key("tableau_window", None)  # of the log; None: left out
+TABLEAU_VERSION: Key[str | None] = Key("tableau_version", None)
+TABLEAU_TABLE: Key[str | None] = Key("tableau_table", None)  # looked at

@@ -333,6 +333,58 @@ def drift(
     print(json.dumps(report.as_json(), indent=2, ensure_ascii=False) if as_json else report.in_words())
 
 
+@app.command()
+def tableau(
+    out: Annotated[Path, typer.Option("--out", help="Folder to write to.")],
+    run: Annotated[
+        list[Path] | None, typer.Option("--run", help="Run folder or Parquet of records; repeatable. The shipped run.")
+    ] = None,
+    log_since: Annotated[
+        str | None, typer.Option(metavar="TIME|all", help="Export the prediction log, too, from this UTC time on.")
+    ] = None,
+    log_until: Annotated[str | None, typer.Option(metavar="TIME", help="End of the log window, not included.")] = None,
+    formats: Annotated[str, typer.Option(help="Some of csv, hyper and twbx.")] = "csv,hyper,twbx",
+    hyper_version: Annotated[
+        str, typer.Option(help="Of the .hyper file: 0, 2, 3 or 4; 2 is for Tableau 2020.4.15 and later.")
+    ] = "2",
+    thumbnails: Annotated[bool, typer.Option("--thumbnails", help="Spectrograms and sounds, where at hand.")] = False,
+    base_url: Annotated[str, typer.Option(help="Where you will serve these; their paths are relative otherwise.")] = "",
+    publish: Annotated[
+        bool, typer.Option("--publish", help="Publish the workbook, as EARSHOT_TABLEAU_… say (see the README).")
+    ] = False,
+) -> None:
+    """Write everything that diagnostics know as CSV, .hyper and a Tableau workbook."""
+    from tqdm import tqdm
+
+    from core.tableau import gold_tables, sources
+    from core.tableau.export import export, formats_of
+
+    settings = Settings.load()
+    wanted = formats_of(formats)
+    window = None if log_since is None else (sources.moment(log_since), sources.moment(log_until))
+    with tqdm(total=100, desc="tableau", bar_format="{desc}: {percentage:3.0f} %|{bar}| {postfix}") as bar:
+
+        def show(share: float, what: str) -> None:
+            bar.set_postfix_str(what, refresh=False)
+            bar.update(round(share * 100) - bar.n)
+
+        done = export(
+            sources.parts(run or [SHIPPED_RUN], window, settings),
+            out,
+            formats=wanted,
+            hyper_version=hyper_version,
+            gold=gold_tables.served(settings.artifact, settings.data_dir),
+            media=sources.media(out, settings, base_url=base_url, wanted=thumbnails),
+            progress=show,
+        )
+    print("\n".join(f"{path.stat().st_size:>12,}  {path}" for path in done.files))
+    if publish:
+        from core.tableau.publish import Site
+        from core.tableau.publish import publish as send
+
+        print(send(done.workbook, Site.of(settings)))
+
+
 @app.command("download")
 def download_dataset(
     dataset: Annotated[

@@ -172,6 +172,11 @@ class Settings(BaseSettings):
         None, description="who may administer when [auth] is set up in secrets.toml; separated by commas"
     )
     keep_audio: bool = Field(False, description="keep the sounds themselves beside logged predictions")
+    tableau_server: str | None = Field(None, description="address of the Tableau Server or Cloud to publish to")
+    tableau_site: str | None = Field(None, description="its site, as in the address after /site/; the default one")
+    tableau_project: str = Field("default", description="project there that the workbook is published in")
+    tableau_token_name: str | None = Field(None, description="name of a personal access token")
+    tableau_token: SecretStr | None = Field(None, description="that token's secret")
     max_bytes: int = Field(Limits().max_bytes, gt=0, description="largest upload, in bytes")
     max_duration_s: float = Field(Limits().max_duration_s, gt=0, description="longest sound, in seconds")
 

@@ -270,7 +270,9 @@ class Store:
         rows: int = 20_000,
     ) -> Iterator[pd.DataFrame]:
         """The same as ``records`` with ``quality``, in pieces of ``rows``: a log of any length in bounded memory."""
-        columns = [column for column in _predictions.c if column.name not in {"windows", "source", "embedding"}]
+        columns = [
+            column for column in _predictions.c if column.name not in {"windows", "source", "place", "embedding"}
+        ]
         query = _within(sa.select(*columns, _latest_label()), fingerprint, since, until)
         query = query.order_by(_predictions.c.created_at, _predictions.c.id)
         with self._transaction() as connection:

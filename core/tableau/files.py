@@ -50,7 +50,7 @@ def whole(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
     except OSError as exc:
-        raise _unwritten(path, exc) from exc
+        raise unwritten(path, exc) from exc
     os.close(handle)
     beside = Path(name)
     try:
@@ -60,7 +60,7 @@ def whole(path: Path) -> Iterator[Path]:
         beside.chmod(0o666 & ~_umask())
         beside.replace(path)
     except OSError as exc:
-        raise _unwritten(path, exc) from exc
+        raise unwritten(path, exc) from exc
     finally:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
@@ -72,7 +72,7 @@ def _umask() -> int:
     return mask
 
 
-def _unwritten(path: Path, exc: OSError) -> ExportError:
+def unwritten(path: Path, exc: OSError) -> ExportError:
     full = exc.errno == errno.ENOSPC
     return ExportError(
         f"Expected space to write {path.name} in {path.parent}, got: {exc.strerror or exc}. "
@@ -130,7 +130,9 @@ def _write(file: IO[bytes], header: Sequence[str], batches: Iterator[pa.RecordBa
 def _shown(column: pa.Array) -> pa.Array:
     if pa.types.is_boolean(column.type):
         return pc.if_else(column, pa.scalar("TRUE"), pa.scalar("FALSE"))
-    return pc.strftime(column, ISO) if pa.types.is_timestamp(column.type) else column
+    if pa.types.is_timestamp(column.type):
+        return pc.strftime(column.cast(pa.timestamp("s", column.type.tz)), ISO)
+    return column
 
 
 def _widened(batch: pa.RecordBatch, star: StarSchema) -> pa.RecordBatch:

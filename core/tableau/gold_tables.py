@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from core.artifact import read_manifest
 from core.classifier import Classifier
 from core.config import ROOT
 from core.dataset import GOLD, HARD_PAIR
@@ -63,6 +64,18 @@ def recorded(folder: Path = FOLDER) -> dict[str, pa.Table]:
             f"Expected the tables of the gold clips in {folder}, got: {exc}. Make them again: make gold.",
             code="no_gold",
         ) from exc
+
+
+def served(artifact: Path, data: Path) -> dict[str, pa.Table]:
+    """The tables of the model in ``artifact``: held, or computed from the clips in ``data``; none where neither is."""
+    tables = recorded()
+    if read_manifest(artifact).fingerprint == fingerprint(tables):
+        return tables
+    try:
+        gold_clips(data)
+    except DatasetError:
+        return {}
+    return compute(Classifier.from_artifact(artifact), data)
 
 
 def fingerprint(tables: Mapping[str, pa.Table]) -> str:

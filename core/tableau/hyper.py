@@ -21,7 +21,12 @@ from core.tableau.tables import StarSchema
 NAME = "earshot.hyper"
 SCHEMA = "Extract"
 # Version of the file → what reads it; https://tableau.github.io/hyper-db/docs/hyper-api/hyper_process
-VERSIONS = {"2": "Tableau 2020.4 and later", "3": "Tableau 2022.4 and later", "4": "Tableau 2023.1 and later"}
+VERSIONS = {
+    "0": "Any Tableau from 10.5 on",
+    "2": "Tableau 2020.4.15 and later",
+    "3": "Tableau 2023.1 and later",
+    "4": "Tableau 2024.3 and later",
+}
 VERSION = "2"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -14,6 +15,7 @@ import pandas as pd
 
 from core.artifact import Manifest
 from core.config import SHIPPED_RUN
+from core.descriptors import NAMES
 from core.errors import EarshotError, RecordsError
 from core.recordset import RecordSet, record_set
 from core.sources import of_path
@@ -44,7 +46,7 @@ class Part:
 def of_records(records: RecordSet, *, run_id: str | None = None, kind: Kind = "file", **facts: Any) -> Part:
     """Records that are in memory."""
     return Part(
-        run_id=run_id or records.title,
+        run_id=_plain(run_id or records.title),
         kind=kind,
         class_names=records.class_names,
         chunks=lambda: iter([records]),
@@ -84,6 +86,7 @@ def of_log(
                 title=LOG,
                 class_names=manifest.class_names,
                 temperature=manifest.temperature,
+                keep_other_labels=True,
                 unknown_rule=manifest.unknown,
                 conformal_quantile=manifest.conformal_quantile,
                 fingerprint=manifest.fingerprint,
@@ -131,6 +134,12 @@ def slim(records: RecordSet) -> RecordSet:
     return replace(known, table=known.table[kept], embedding=None)
 
 
+def sounding(records: RecordSet) -> RecordSet:
+    """What a drift comparison reads: descriptors and answers, no embeddings."""
+    wanted = ["clip_id", "fold", "seed", "source_group", "label", "unknown", "unknown_score", *NAMES]
+    return replace(records, table=records.table[[name for name in wanted if name in records.table]], embedding=None)
+
+
 def joined(pieces: Sequence[RecordSet], class_names: tuple[str, ...]) -> RecordSet:
     """One set of all ``pieces``; an empty one where there are none."""
     if not pieces:
@@ -147,6 +156,21 @@ def joined(pieces: Sequence[RecordSet], class_names: tuple[str, ...]) -> RecordS
         temperatures=np.concatenate([piece.temperatures for piece in pieces]),
         notes=tuple(dict.fromkeys(note for piece in pieces for note in piece.notes)),
     )
+
+
+def _plain(run_id: str) -> str:
+    """Without the marks that end a text or a field's name in Tableau's formulas."""
+    return re.sub(r"[\"'\[\]\\]", "_", run_id) or "unnamed"
+
+
+def told_once(notes: Sequence[str], n: int) -> str:
+    """``3 of 50 records …`` of every piece of a stream, added up and told of all ``n``."""
+    counts: dict[str, int] = {}
+    for note in notes:
+        found = re.fullmatch(r"([\d,]+) of [\d,]+ (.*)", note)
+        text, count = (found[2], int(found[1].replace(",", ""))) if found else (note, 0)
+        counts[text] = counts.get(text, 0) + count
+    return "; ".join(f"{count:,} of {n:,} {text}" if count else text for text, count in counts.items())
 
 
 def _protocol(folder: RunFolder) -> str:

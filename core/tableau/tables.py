@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -20,16 +20,33 @@ import pyarrow.parquet as pq
 
 from core import __version__
 from core.calibration import prediction_set
+from core.config import SHIPPED_RUN
 from core.descriptors import NAMES
 from core.diagnostics.calibration import bin_index
 from core.recordset import RecordSet
+from core.sources import of_run
 from core.tableau import aggregates, schema
-from core.tableau.parts import LOG, Part, checked, joined, slim
+from core.tableau.parts import LOG, Part, checked, joined, slim, sounding, told_once
 from core.training.curves import read_curves
 
 Progress = Callable[[float, str], None]
-Media = Mapping[str, tuple[str | None, str | None]]  # clip → paths of its thumbnail and its sound
 ROWS = 65_536  # of the fact table in memory at a time
+DRIFT_ROWS = 50_000  # newest answers of a log that are compared with the reference
+
+
+class Media(Protocol):
+    """Where thumbnails and sounds are exported to."""
+
+    def paths(self, clip_id: str) -> tuple[str | None, str | None]:
+        """Paths or URLs of a clip's thumbnail and sound; ``None`` where there is none."""
+        ...
+
+
+class NoMedia:
+    """Neither thumbnails nor sounds."""
+
+    def paths(self, clip_id: str) -> tuple[str | None, str | None]:
+        return None, None
 
 
 @dataclass(frozen=True)
@@ -63,11 +80,12 @@ class _Digest:
 
     part: Part
     labelled: RecordSet
+    heard: RecordSet
     n: int
     seeds: int
     temperature: float
     last: datetime | None
-    notes: tuple[str, ...]
+    notes: str
 
 
 def build(
@@ -75,7 +93,7 @@ def build(
     facts: Path,
     *,
     gold: Mapping[str, pa.Table] | None = None,
-    media: Media | None = None,
+    media: Media = NoMedia(),
     progress: Progress = lambda share, what: None,
 ) -> StarSchema:
     """Read ``parts`` and write the fact table to ``facts``. Raises ``EarshotError`` where they do not go together.
@@ -83,15 +101,18 @@ def build(
     ``gold``: tables of the gold clips; left empty where their classes are not those of the parts.
     """
     parts = checked(parts)
-    digests = list(_write_facts(parts, facts, media or {}, progress))
-    progress(0.9, "metrics")
+    digests = list(_write_facts(parts, facts, media, progress))
     names = parts[0].class_names
     frames: dict[str, list[pd.DataFrame]] = {}
     for digest in digests:
+        progress(0.85, f"metrics of {digest.part.run_id}")
         for name, frame in aggregates.of(digest.part.run_id, digest.labelled):
             frames.setdefault(name, []).append(frame)
         if digest.part.folder is not None:
             frames.setdefault("training_curves", []).append(_curves(digest.part.run_id, digest.part.folder))
+    progress(0.95, "drift")
+    for name, frame in _drift(digests):
+        frames.setdefault(name, []).append(frame)
     frames["classes"] = [_classes(names)]
     frames["about"] = [_about(digests)]
     small = {
@@ -100,7 +121,8 @@ def build(
         if table is not schema.PREDICTIONS
     }
     small["data_dictionary"] = schema.dictionary()
-    small |= _fitting(gold or {}, names)
+    small |= _fitting(gold or {}, names, media)
+    progress(1.0, "tables")
     return StarSchema(small, facts)
 
 
@@ -110,10 +132,12 @@ def _write_facts(parts: Sequence[Part], path: Path, media: Media, progress: Prog
         for part in parts:
             labelled: list[RecordSet] = []
             notes: list[str] = []
+            heard: list[RecordSet] = []
             temperatures, n, seeds, last = 0.0, 0, 1, None
             for records in part.chunks():
                 writer.write_table(facts_of(part, records, media))
                 labelled.append(slim(records))
+                heard = _newest([*heard, sounding(records)])
                 temperatures += float(records.temperatures.sum())
                 notes += records.notes
                 n += len(records)
@@ -123,7 +147,17 @@ def _write_facts(parts: Sequence[Part], path: Path, media: Media, progress: Prog
                 progress(0.85 * min(done / total, 1), f"{done:,} of {total:,} answers")
             known = joined([piece for piece in labelled if len(piece)], part.class_names)
             mean = temperatures / n if n else float("nan")
-            yield _Digest(part, known, n, seeds, mean, part.created_at or last, tuple(dict.fromkeys(notes)))
+            kept = joined([piece for piece in heard if len(piece)], part.class_names)
+            if len(kept) < n:
+                notes.append(f"drift is of the newest {len(kept):,} answers")
+            yield _Digest(part, known, kept, n, seeds, mean, part.created_at or last, told_once(notes, n))
+
+
+def _newest(pieces: list[RecordSet]) -> list[RecordSet]:
+    """The last pieces, with ``DRIFT_ROWS`` records in them where there are as many."""
+    while len(pieces) > 1 and sum(map(len, pieces[1:])) >= DRIFT_ROWS:
+        pieces = pieces[1:]
+    return pieces
 
 
 def facts_of(part: Part, records: RecordSet, media: Media) -> pa.Table:
@@ -140,6 +174,7 @@ def facts_of(part: Part, records: RecordSet, media: Media) -> pa.Table:
         run_id=part.run_id,
         file_name=frame["name"] if "name" in frame else frame["clip_id"],
         origin=frame.get("origin", "held-out"),
+        other_label=frame.get("other_label"),
         confidence_bin=bin_index(records.confidence),
         conformal_set_size=pd.NA if sets is None else sets,
         fingerprint=part.fingerprint or None,
@@ -170,7 +205,7 @@ def _quality(frame: pd.DataFrame) -> dict[str, Any]:
 
 
 def _paths(frame: pd.DataFrame, media: Media) -> dict[str, Any]:
-    paths = [media.get(clip, (None, None)) for clip in frame["clip_id"]] if media else [(None, None)] * len(frame)
+    paths = [media.paths(clip) for clip in frame["clip_id"]]
     return {
         "thumbnail_path": pd.Series([thumbnail for thumbnail, _ in paths], dtype=object),
         "audio_path": pd.Series([sound for _, sound in paths], dtype=object),
@@ -196,6 +231,26 @@ def _curves(run_id: str, folder: Path) -> pd.DataFrame:
     return read_curves(folder).assign(run_id=run_id).sort_values(order, kind="stable", ignore_index=True)
 
 
+def _drift(digests: Sequence[_Digest]) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Logs and files against the first run of the export, else against the shipped one if its classes are the same.
+
+    Without any, the reference's own distributions.
+    """
+    runs = [digest for digest in digests if digest.part.kind not in (LOG, "file")]
+    current = [digest for digest in digests if digest.part.kind in (LOG, "file")]
+    if runs:
+        reference = runs[0].heard
+    elif current[0].part.class_names == (shipped := of_run(SHIPPED_RUN, with_embedding=False)).class_names:
+        reference = shipped
+    else:
+        return
+    for digest in current:
+        yield from aggregates.drift_of(digest.part.run_id, reference, digest.heard)
+    if not current:
+        nothing = reference.take(np.zeros(len(reference), dtype=bool))
+        yield from aggregates.drift_of(runs[0].part.run_id, reference, nothing)
+
+
 def _about(digests: Sequence[_Digest]) -> pd.DataFrame:
     return pd.DataFrame(
         {
@@ -211,7 +266,7 @@ def _about(digests: Sequence[_Digest]) -> pd.DataFrame:
             "n_seeds": digest.seeds,
             "temperature": digest.temperature,
             "created_at": digest.last,
-            "notes": "; ".join(digest.notes),
+            "notes": digest.notes,
             "earshot_version": __version__,
         }
         for digest in digests
@@ -223,9 +278,16 @@ def _table(table: schema.Table, frames: Sequence[pd.DataFrame]) -> pa.Table:
     return pa.concat_tables(filled) if filled else schema.empty(table)
 
 
-def _fitting(gold: Mapping[str, pa.Table], class_names: Sequence[str]) -> dict[str, pa.Table]:
+def _fitting(gold: Mapping[str, pa.Table], class_names: Sequence[str], media: Media) -> dict[str, pa.Table]:
     """The gold clips' tables, if their classes are these: otherwise their labels would refer to nothing."""
     if not gold:
         return {}
-    known = set(schema.safe_text(pa.array(list(class_names), pa.string())).to_pylist())
-    return dict(gold) if set(gold["windows"]["label"].unique().to_pylist()) <= known else {}
+    clips = gold["clip_features"]
+    labels = {*gold["windows"]["label"].to_pylist(), *clips["true_label"].to_pylist()}
+    if not labels <= set(schema.safe_text(pa.array(list(class_names), pa.string())).to_pylist()):
+        return {}
+    paths = [media.paths(clip) for clip in clips["clip_id"].to_pylist()]
+    for place, name in enumerate(("thumbnail_path", "audio_path")):
+        column = pa.array([path[place] for path in paths], pa.string())
+        clips = clips.set_column(clips.schema.get_field_index(name), name, column)
+    return {**gold, "clip_features": clips}

@@ -80,7 +80,11 @@ LAYERS = [
     {"core.tableau.gold_tables", "core.tableau.parts", "core.tableau.aggregates"},
     {"core.tableau.tables"},
     {"core.tableau.files"},
-    {"core.tableau.hyper"},
+    {"core.tableau.hyper", "core.tableau.media", "core.tableau.dashboards"},
+    {"core.tableau.twb_fields", "core.tableau.lint", "core.tableau.sources", "core.tableau.publish"},
+    {"core.tableau.twb_sheets", "core.tableau.twb_boards"},
+    {"core.tableau.workbook"},
+    {"core.tableau.export"},
     {"core.cli", "core.__main__"},
 ]
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}

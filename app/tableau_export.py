@@ -1,0 +1,225 @@
+"""What to export, what is in it, and the files: the pieces of the Tableau page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from app import services, state, words
+from core.tableau import hyper, schema
+from core.tableau.files import WIDE, ZIP
+from core.tableau.workbook import NAME as TWBX
+
+if TYPE_CHECKING:
+    from core.tableau.export import Exported
+
+MOST = 200_000  # answers the page exports; downloads pass through the server's memory
+PREVIEW_ROWS = 50
+WINDOWS: dict[str, timedelta | None] = {
+    "Last day": timedelta(days=1),
+    "Last week": timedelta(days=7),
+    "Last 30 days": timedelta(days=30),
+    "All of it": None,
+}
+DESKTOP = """
+1. Download the **workbook** (.twbx) and open it: six dashboards, its data inside. It needs Tableau 2026.1 or later.
+2. An earlier Tableau: download the **extract** (.hyper), then *Connect* → *To a File* → *More…*, and choose it.
+3. Drag `predictions` onto the canvas, other tables beside it; relate them as `refers_to` of `data_dictionary` says.
+4. A new export: *Data* → the source → *Edit Connection…*, and point it at the new extract.
+"""
+PUBLIC = """
+1. Everything on Tableau Public can be seen by everyone, names of your files included.
+2. Download the **zip** and unpack it, or the **one wide CSV** alone.
+3. In Tableau Public: *Connect* → *Text file*, and choose `predictions.csv` or `earshot_predictions.csv`.
+4. Relate other tables as `refers_to` of `data_dictionary.csv` says, build sheets, *File* → *Save to Tableau Public*.
+"""
+CLOUD = """
+1. In the browser: *New* → *Workbook Upload*, choose the **workbook** (.twbx), a project, and upload.
+2. From a shell: make a personal access token there (*My Account Settings*), set the five `EARSHOT_TABLEAU_…` settings.
+3. Then `python -m core tableau --out DIR --publish` exports and publishes in one step; run again, it replaces.
+4. An extract alone is not a data source of several tables there: publish it inside the workbook.
+"""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Names of runs as ``services.record_sources`` has them, and the log's window."""
+
+    runs: tuple[str, ...]
+    window: str | None
+    version: str
+
+    @property
+    def since(self) -> datetime | None:
+        """Start of the window, to the full hour: the same choice is the same export for a while."""
+        span = WINDOWS[self.window] if self.window else None
+        now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+        return None if span is None else now - span
+
+
+def choose() -> Choice:
+    """Runs, a window of the log, and for whom the extract is."""
+    runs = [name for name in services.record_sources() if name != services.LOG]
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        chosen = st.multiselect(
+            "Runs",
+            runs,
+            default=[services.SHIPPED],
+            format_func=_called,
+            key=state.TABLEAU_RUNS.name,
+            width=420,
+            help="Cross-validations and training runs with held-out answers. All must tell the same classes apart.",
+        )
+        window = st.selectbox(
+            "Prediction log",
+            list(WINDOWS),
+            index=None,
+            placeholder="Leave out",
+            key=state.TABLEAU_WINDOW.name,
+            width=200,
+            help="What was answered in use. With it comes how far these sounds are from those of the first run.",
+        )
+        version = st.selectbox(
+            "Extract for",
+            list(hyper.VERSIONS),
+            format_func=lambda version: hyper.VERSIONS[version],
+            key=state.TABLEAU_VERSION.name,
+            width=240,
+            disabled=not hyper.available(),
+            help="Version of the .hyper file's format; older Tableau does not read newer ones.",
+        )
+    return Choice(tuple(chosen), window, version or hyper.VERSION)
+
+
+def _called(name: str) -> str:
+    return "Shipped cross-validation" if name == services.SHIPPED else name.removeprefix(services.RUN)
+
+
+def too_many(answers: int) -> bool:
+    """Say so where the command is the better way; an export that streams has no such bound."""
+    if answers <= MOST:
+        return False
+    st.info(
+        f"{answers:,} answers are more than this page hands out ({MOST:,}). The command line writes any number: "
+        "`python -m core tableau --out DIR --log-since all`.",
+        icon=":material/terminal:",
+    )
+    return True
+
+
+def made(choice: Choice) -> Exported:
+    """The export of ``choice``, with its progress. Raises ``EarshotError``."""
+    bar = st.progress(0.0, "Exporting…")
+
+    def show(share: float, what: str) -> None:
+        bar.progress(min(share, 1.0), f"Exporting: {what}")
+
+    try:
+        return services.tableau_export(choice.runs, choice.window, choice.since, choice.version, progress=show)
+    finally:
+        bar.empty()
+
+
+def downloads(done: Exported) -> None:
+    """The formats, each whole."""
+    given = {
+        TWBX: (
+            "Workbook",
+            ":material/dashboard:",
+            "Six dashboards over the packaged extract. Tableau 2026.1 or later.",
+        ),
+        hyper.NAME: ("Extract", ":material/database:", f"{len(schema.TABLES)} related tables in one .hyper file."),
+        ZIP: ("CSV, zipped", ":material/folder_zip:", "Every table as a CSV file."),
+        WIDE: ("One wide CSV", ":material/csv:", "One row an answer, with what it refers to."),
+    }
+    found = {path.name: path for path in done.files}
+    with st.container(horizontal=True):
+        for name, (label, icon, says) in given.items():
+            if name in found:
+                size = words.megabytes(found[name].stat().st_size)
+                _download(found[name], f"{label} ({size})", icon, says, key=f"tableau_{name}")
+    if not hyper.available():
+        st.info(
+            "There is no Hyper library for this machine, so extract and workbook are left out; CSV is complete.",
+            icon=":material/info:",
+        )
+
+
+def _download(path: Path, label: str, icon: str, says: str, *, key: str) -> None:
+    st.download_button(
+        label,
+        partial(path.read_bytes),
+        file_name=path.name,
+        mime="application/octet-stream",
+        icon=icon,
+        help=says,
+        on_click="ignore",
+        key=key,
+    )
+
+
+@st.fragment
+def contents(done: Exported) -> None:
+    """The tables with their rows; the chosen one's first rows and its dictionary, as the files hold them."""
+    st.subheader("What is in it", anchor=False)
+    st.dataframe(
+        [{"Table": t.name, "Rows": done.rows[t.name], "What it holds": t.meaning} for t in schema.TABLES],
+        hide_index=True,
+        height="content",
+        key="tableau_tables",
+        column_config={"Rows": st.column_config.NumberColumn(format="localized")},
+        alt="Every table of the export with its number of rows.",
+    )
+    name = st.selectbox("Table", [table.name for table in schema.TABLES], key=state.TABLEAU_TABLE.name, width=420)
+    path = next(path for path in done.files if path.name == f"{name}.csv")
+    shown, said = st.tabs(["First rows", "Dictionary"])
+    with shown:
+        st.dataframe(
+            services.csv_head(path, PREVIEW_ROWS), hide_index=True, key="tableau_preview", alt=f"Rows of {name}."
+        )
+        if not done.rows[name]:
+            st.caption(_why_empty(name))
+        size = words.megabytes(path.stat().st_size)
+        _download(path, f"{name}.csv ({size})", ":material/csv:", "This table alone.", key="tableau_csv")
+    with said:
+        st.dataframe(_dictionary(schema.BY_NAME[name]), hide_index=True, key="tableau_dictionary", alt="Its columns.")
+
+
+def _dictionary(table: schema.Table) -> list[dict[str, str]]:
+    return [
+        {
+            "Column": c.name,
+            "Type": c.kind,
+            "Unit": c.unit,
+            "Meaning": c.meaning,
+            "Refers to": table.refers.get(c.name, ""),
+        }
+        for c in table.columns
+    ]
+
+
+def _why_empty(name: str) -> str:
+    reasons = {
+        "drift": "Drift needs a window of the prediction log beside a run.",
+        "training_curves": "These runs keep no curves.",
+        "confused_pairs": "No answer with a known class was wrong.",
+    }
+    return reasons.get(name, "Nothing of this kind is in what was chosen.")
+
+
+def instructions() -> None:
+    """Four lines each."""
+    st.subheader("How to open it", anchor=False)
+    tabs: dict[str, str] = {"Tableau Desktop": DESKTOP, "Tableau Public": PUBLIC, "Tableau Cloud or Server": CLOUD}
+    for tab, text in zip(st.tabs(list(tabs)), tabs.values(), strict=True):
+        with tab:
+            st.markdown(text)
+    st.caption(
+        "The workbook was checked against Tableau's published schemas (2026.1, 2026.2), and every field, sheet and "
+        "filter in it was resolved. It was not opened in Tableau itself: none was at hand."
+    )

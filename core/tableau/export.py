@@ -1,0 +1,141 @@
+"""Everything at once: the tables, then each format asked for, into one folder.
+
+    python -m core tableau --out DIR                      # the shipped run, all formats
+    python -m core tableau --out DIR --log-since 2026-11-01   # and what was answered since, with its drift
+
+Files appear under their names only when they are complete.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+
+from core.errors import ExportError
+from core.tableau import files, hyper, schema, workbook
+from core.tableau.parts import Part
+from core.tableau.tables import Media, NoMedia, Progress, StarSchema, build
+
+Format = Literal["csv", "hyper", "twbx"]
+FORMATS: tuple[Format, ...] = ("csv", "hyper", "twbx")
+CSV_FOLDER = "csv"  # of the tables, one file each
+BUILT = 0.6  # share of the time until the tables stand
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The files written, under ``out``, and how many rows each table has."""
+
+    out: Path
+    files: tuple[Path, ...]
+    rows: dict[str, int]
+
+    @property
+    def workbook(self) -> Path:
+        """The ``.twbx``. Raises ``ExportError`` where none was asked for."""
+        found = [path for path in self.files if path.suffix == ".twbx"]
+        if not found:
+            raise ExportError(
+                "Expected a workbook to publish; none was exported. Add twbx to the formats.", code="no_twbx"
+            )
+        return found[0]
+
+
+class KeptExports:
+    """The last few exports, by what they are of, each in a temporary folder. Safe to use from several threads."""
+
+    def __init__(self, most: int = 3) -> None:
+        self._most, self._lock = most, threading.Lock()
+        self._made: OrderedDict[Hashable, tuple[Exported, tempfile.TemporaryDirectory[str]]] = OrderedDict()
+
+    def of(self, key: Hashable, make: Callable[[Path], Exported]) -> Exported:
+        """The export under ``key``; made in a new folder if there is none. One is made at a time."""
+        with self._lock:
+            if key not in self._made:
+                folder = tempfile.TemporaryDirectory(prefix="earshot-tableau-", ignore_cleanup_errors=True)
+                try:
+                    self._made[key] = make(Path(folder.name)), folder
+                except BaseException:
+                    folder.cleanup()
+                    raise
+            self._made.move_to_end(key)
+            while len(self._made) > self._most:
+                self._made.popitem(last=False)[1][1].cleanup()
+            return self._made[key][0]
+
+    def close(self) -> None:
+        """Remove every folder."""
+        with self._lock:
+            for _, folder in self._made.values():
+                folder.cleanup()
+            self._made.clear()
+
+
+def formats_of(text: str) -> tuple[Format, ...]:
+    """``csv,hyper`` → both. Raises ``ExportError`` for another name."""
+    wanted = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in wanted if name not in FORMATS]
+    if unknown or not wanted:
+        raise ExportError(f"Expected some of the formats {', '.join(FORMATS)}, got {text!r}.", code="bad_format")
+    return tuple(name for name in FORMATS if name in wanted)
+
+
+def export(
+    parts: Sequence[Part],
+    out: Path,
+    *,
+    formats: Sequence[Format] = FORMATS,
+    hyper_version: str = hyper.VERSION,
+    gold: Mapping[str, pa.Table] | None = None,
+    media: Media = NoMedia(),
+    progress: Progress = lambda share, what: None,
+) -> Exported:
+    """Write ``parts`` to ``out``. Raises ``EarshotError``; files that were complete by then stay."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        workshop = tempfile.TemporaryDirectory(prefix=".earshot-", dir=out)
+    except OSError as exc:
+        raise ExportError(
+            f"Expected a folder that can be written, got {exc.strerror} for {out}. Name another.", code="unwritable"
+        ) from exc
+    with workshop as name:
+        facts = Path(name) / "predictions.parquet"
+        try:
+            star = build(parts, facts, gold=gold, media=media, progress=lambda s, what: progress(BUILT * s, what))
+        except OSError as exc:
+            raise files.unwritten(facts, exc) from exc
+        written = _write(star, out, Path(name), formats, hyper_version, progress)
+        rows = {table.name: star.rows(table.name) for table in schema.TABLES}
+    progress(1.0, "done")
+    return Exported(out, tuple(written), rows)
+
+
+def _write(
+    star: StarSchema, out: Path, workshop: Path, formats: Sequence[Format], version: str, progress: Progress
+) -> list[Path]:
+    written: list[Path] = []
+    if "csv" in formats:
+        progress(BUILT, "CSV")
+        for table in schema.TABLES:
+            written.append(out / CSV_FOLDER / f"{table.name}.csv")
+            files.write_csv(star, table.name, written[-1])
+        written += [out / files.ZIP, out / files.WIDE]
+        files.write_zip(star, written[-2])
+        files.write_wide(star, written[-1])
+    if "hyper" in formats or "twbx" in formats:
+        progress(0.85, ".hyper")
+        extract = (out if "hyper" in formats else workshop) / hyper.NAME
+        hyper.write_hyper(star, extract, version=version)
+        written += [extract] if "hyper" in formats else []
+    if "twbx" in formats:
+        progress(0.95, ".twbx")
+        written.append(out / workbook.NAME)
+        workbook.write_twbx(star, extract, written[-1])
+    return written

@@ -1,0 +1,212 @@
+"""Worksheets of the workbook: shelves, marks, filters and labels of each ``Sheet``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from core.tableau.dashboards import SHEETS, Pill, Sheet
+from core.tableau.twb_fields import (
+    USER,
+    Choices,
+    E,
+    Element,
+    dependencies,
+    field,
+    instance,
+    kind_of,
+    literal,
+    parameter,
+    simple_id,
+    source_of,
+)
+
+
+def pills(sheet: Sheet) -> Iterator[Pill]:
+    """Every column as a sheet uses it, once."""
+    found = [*sheet.rows, *sheet.cols, *sheet.text, *sheet.detail]
+    found += [pill for pill in (sheet.color, sheet.size, sheet.over[1] if sheet.over else None) if pill]
+    found += [Pill(name.partition("=")[0]) for name in sheet.filters]
+    found += [Pill(keep.column) for keep in sheet.keep]
+    found += [Pill(limit.column, continuous=True) for limit in sheet.at_most]
+    if sheet.chosen:
+        found.append(Pill(f"chosen_{sheet.chosen}"))
+    if sheet.sort:
+        found += [Pill(sheet.sort[0]), sheet.sort[1]]
+    yield from dict.fromkeys(found)
+
+
+def worksheet(sheet: Sheet, choices: Choices) -> Element:
+    used = list(pills(sheet))
+    sources = [E.datasource(caption=sheet.table, name=source_of(sheet.table))]
+    needed = [dependencies(sheet.table, used)]
+    if sheet.chosen:
+        sources.append(E.datasource(name="Parameters"))
+        needed.insert(0, E("datasource-dependencies", parameter(sheet.chosen, choices), datasource="Parameters"))
+    filters = list(_filters(sheet))
+    view = E.view(E.datasources(*sources), *needed, *filters)
+    if sheet.sort:
+        column, by, direction = sheet.sort
+        view.append(
+            E(
+                "computed-sort",
+                column=field(sheet.table, Pill(column)),
+                direction=direction,
+                using=field(sheet.table, by),
+            )
+        )
+    if filters:
+        view.append(E.slices(*(E.column(str(f.get("column"))) for f in filters)))
+    view.append(E.aggregation(value="true"))
+    return E.worksheet(
+        E("layout-options", E.title(_title(sheet))),
+        E.table(
+            view,
+            E.style(*_axis_style(sheet)),
+            E.panes(*_panes(sheet)),
+            E.rows(_shelf(sheet.table, sheet.rows)),
+            E.cols(_shelf(sheet.table, sheet.cols)),
+        ),
+        simple_id("worksheet", sheet.name),
+        name=sheet.name,
+    )
+
+
+def _title(sheet: Sheet) -> Element:
+    return E(
+        "formatted-text",
+        E.run(sheet.name, bold="true", fontsize="11"),
+        E.run("Æ\n"),
+        E.run(sheet.read, fontsize="9", fontcolor="#666666"),
+    )
+
+
+def _shelf(table: str, on: Sequence[Pill]) -> str:
+    """Dimensions nested with ``/``, measures side by side with ``+``; both as Tableau writes a shelf."""
+    dimensions = [field(table, pill) for pill in on if pill.how == "none"]
+    measures = [field(table, pill) for pill in on if pill.how != "none"]
+    nested = dimensions[0] if len(dimensions) == 1 else ""
+    if len(dimensions) > 1:
+        nested = dimensions[-1]
+        for name in reversed(dimensions[:-1]):
+            nested = f"({name} / {nested})"
+    beside = measures[0] if len(measures) == 1 else f"({' + '.join(measures)})" if measures else ""
+    return f"({nested} * {beside})" if nested and beside else nested or beside
+
+
+def _filters(sheet: Sheet) -> Iterator[Element]:
+    if sheet.chosen:
+        yield _member(sheet.table, f"chosen_{sheet.chosen}", "true")
+    for keep in sheet.keep:
+        boolean = kind_of(sheet.table, keep.column) == "boolean"
+        yield _member(sheet.table, keep.column, keep.value if boolean else literal(keep.value))
+    for limit in sheet.at_most:
+        yield E.filter(
+            E.min("1"),
+            E.max(str(limit.most)),
+            column=field(sheet.table, Pill(limit.column, continuous=True)),
+            **{"class": "quantitative", "included-values": "in-range"},
+        )
+    for name in sheet.filters:
+        column, _, default = name.partition("=")
+        if default:
+            yield _member(sheet.table, column, literal(default), group=_group(sheet.table, column))
+            continue
+        yield E.filter(
+            E.groupfilter(
+                function="level-members",
+                level=instance(sheet.table, Pill(column)),
+                **{f"{{{USER}}}ui-enumeration": "all", f"{{{USER}}}ui-marker": "enumerate"},
+            ),
+            column=field(sheet.table, Pill(column)),
+            **{"class": "categorical", **_group(sheet.table, column)},
+        )
+
+
+def _group(table: str, column: str) -> dict[str, str]:
+    """The number that sheets of one data source share, so that a filter on one is a filter on all."""
+    shared = sorted({(s.table, name.partition("=")[0]) for s in SHEETS for name in s.filters})
+    return {"filter-group": str(shared.index((table, column)) + 2)}
+
+
+def _member(table: str, column: str, member: str, *, group: dict[str, str] | None = None) -> Element:
+    return E.filter(
+        E.groupfilter(
+            function="member",
+            level=instance(table, Pill(column)),
+            member=member,
+            **{
+                f"{{{USER}}}ui-domain": "database",
+                f"{{{USER}}}ui-enumeration": "inclusive",
+                f"{{{USER}}}ui-marker": "enumerate",
+            },
+        ),
+        column=field(table, Pill(column)),
+        **{"class": "categorical", **(group or {})},
+    )
+
+
+def _axis_style(sheet: Sheet) -> Iterator[Element]:
+    """Where a second mark lies over the first: one axis for both."""
+    if sheet.over is None:
+        return
+    scope = "cols" if len(sheet.cols) > 1 else "rows"
+    second = field(sheet.table, (sheet.cols if scope == "cols" else sheet.rows)[-1])
+    yield E(
+        "style-rule",
+        E.encoding(
+            attr="space",
+            field=second,
+            fold="true",
+            scope=scope,
+            synchronized="true",
+            type="space",
+            **{"class": "0", "field-type": "quantitative"},
+        ),
+        E.format(attr="display", field=second, scope=scope, value="false", **{"class": "0"}),
+        element="axis",
+    )
+
+
+def _panes(sheet: Sheet) -> Iterator[Element]:
+    if sheet.over is None:
+        yield _pane(sheet, sheet.mark, size=sheet.size)
+        return
+    across = len(sheet.cols) > 1
+    first, second = (sheet.cols if across else sheet.rows)[-2:]
+    axis = "x-axis-name" if across else "y-axis-name"
+    mark, size = sheet.over
+    yield _pane(sheet, sheet.mark, size=sheet.size)
+    yield _pane(sheet, sheet.mark, size=sheet.size, id="1", **{axis: field(sheet.table, first)})
+    yield _pane(sheet, mark, size=size, id="2", **{axis: field(sheet.table, second)})
+
+
+def _pane(sheet: Sheet, mark: str, *, size: Pill | None, **attributes: str) -> Element:
+    table = sheet.table
+    encodings = E.encodings()
+    if sheet.color:
+        encodings.append(E.color(column=field(table, sheet.color)))
+    if size:
+        encodings.append(E.size(column=field(table, size)))
+    for pill in sheet.text:
+        encodings.append(E.text(column=field(table, pill)))
+    for pill in sheet.detail:
+        encodings.append(E.lod(column=field(table, pill)))
+    pane = E.pane(E.view(E.breakdown(value="auto")), E.mark(**{"class": mark}), **attributes)
+    pane.set("selection-relaxation-option", "selection-relaxation-allow")
+    if len(encodings):
+        pane.append(encodings)
+    if sheet.label:
+        pane.append(E("customized-label", E("formatted-text", *_label(sheet))))
+    if sheet.text:
+        pane.append(E.style(E("style-rule", E.format(attr="mark-labels-show", value="true"), element="mark")))
+    return pane
+
+
+def _label(sheet: Sheet) -> Iterator[Element]:
+    """``{value} of {n}`` → runs of text and fields."""
+    by_name = {pill.column: field(sheet.table, pill) for pill in sheet.text}
+    for part in re.split(r"(\{\w+\})", sheet.label):
+        if part:
+            name = part.strip("{}")
+            yield E.run(f"<{by_name[name]}>" if part.startswith("{") else part)

@@ -1,0 +1,141 @@
+"""The Tableau page as a person uses it. What the files hold is tested in ``tests/unit/test_tableau.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from app import services, state, tableau_export
+from core.artifact import read_manifest
+from core.config import ROOT, SHIPPED_ARTIFACT
+from core.recordset import write_records
+from core.store import Store
+from core.tableau import hyper, schema
+from tests.tableau_log import fill
+
+OpenApp = Callable[..., AppTest]
+
+
+def open_page(open_app: OpenApp, folder: Path, *, logged: int = 0, **settings: object) -> AppTest:
+    url = f"sqlite:///{folder}/log.sqlite3"
+    if logged:
+        store = Store.open(url)
+        fill(store, logged, read_manifest(SHIPPED_ARTIFACT))
+        store.close()
+    page = open_app(ARTIFACT=SHIPPED_ARTIFACT, DATABASE_URL=url, RUNS_DIR=folder / "runs", **settings)
+    return page.switch_page(str(ROOT / "pages" / "tableau.py")).run()
+
+
+def words_on(page: AppTest) -> str:
+    kinds = (page.title, page.subheader, page.caption, page.markdown, page.error, page.info)
+    return "\n".join(element.value for kind in kinds for element in kind)
+
+
+def labels(page: AppTest) -> list[str]:
+    return [button.proto.label for button in page.get("download_button")]
+
+
+def rows(page: AppTest) -> dict[str, int]:
+    table = next(frame.value for frame in page.dataframe if "What it holds" in frame.value)
+    return dict(zip(table["Table"], table["Rows"], strict=True))
+
+
+def test_the_shipped_run_is_there_at_once_in_every_format(open_app: OpenApp, tmp_path: Path) -> None:
+    page = open_page(open_app, tmp_path)
+    assert not page.exception
+    assert not page.error
+    assert [label.split(" (")[0] for label in labels(page)] == [
+        "Workbook",
+        "Extract",
+        "CSV, zipped",
+        "One wide CSV",
+        "predictions.csv",
+    ]
+    counted = rows(page)
+    assert set(counted) == set(schema.BY_NAME)
+    assert counted["predictions"] % 400 == 0
+    assert counted["clip_features"] == 11
+    assert counted["drift"] == 0
+    said = words_on(page)
+    assert "It was not opened in Tableau itself" in said
+    for tab in (tableau_export.DESKTOP, tableau_export.PUBLIC, tableau_export.CLOUD):
+        assert tab.strip().count("\n") == 3
+        assert tab.strip() in said
+    preview, dictionary = page.dataframe[1].value, page.dataframe[2].value
+    assert list(preview) == list(dictionary["Column"])
+    page.selectbox(key=state.TABLEAU_TABLE.name).select("drift").run()
+    assert "Drift needs a window of the prediction log" in words_on(page)
+
+
+def test_a_window_of_the_log_comes_with_its_drift(open_app: OpenApp, tmp_path: Path) -> None:
+    page = open_page(open_app, tmp_path, logged=60)
+    before = rows(page)["predictions"]
+    page.selectbox(key=state.TABLEAU_WINDOW.name).select("All of it").run()
+    assert not page.exception
+    assert not page.error
+    assert rows(page)["predictions"] == before + 60
+    assert rows(page)["drift"] > 0
+    page.multiselect(key=state.TABLEAU_RUNS.name).set_value([]).run()
+    assert rows(page)["predictions"] == 60
+    page.selectbox(key=state.TABLEAU_WINDOW.name).select(None).run()
+    assert "Choose a run or a window" in words_on(page)
+    assert not labels(page)
+
+
+def test_an_empty_log_is_no_error(open_app: OpenApp, tmp_path: Path) -> None:
+    page = open_page(open_app, tmp_path)
+    page.multiselect(key=state.TABLEAU_RUNS.name).set_value([])
+    page.selectbox(key=state.TABLEAU_WINDOW.name).select("Last day").run()
+    assert not page.exception
+    assert not page.error
+    assert rows(page)["predictions"] == 0
+
+
+def test_a_damaged_run_is_told_and_the_page_goes_on(open_app: OpenApp, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "broken"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text('{"run_id": "broken", "class_names": ["a", "b"]}')
+    (folder / "oof.parquet").write_bytes(b"no parquet")
+    page = open_page(open_app, tmp_path)
+    page.multiselect(key=state.TABLEAU_RUNS.name).set_value([f"{services.RUN}broken"]).run()
+    assert not page.exception
+    assert "cannot be read" in page.error[0].value
+
+
+def test_a_run_of_other_classes_is_told_beside_the_shipped_one(open_app: OpenApp, tmp_path: Path) -> None:
+    from tests.answers import answers
+
+    given = answers(20)
+    folder = tmp_path / "runs" / "other"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text('{"run_id": "other", "class_names": ["class_0","class_1","class_2","class_3"]}')
+    table = given.table.assign(logits=list(given.logits), embedding=list(given.embedding))
+    write_records(folder / "oof.parquet", table, given.class_names)
+    page = open_page(open_app, tmp_path)
+    page.multiselect(key=state.TABLEAU_RUNS.name).set_value([services.SHIPPED, f"{services.RUN}other"]).run()
+    assert "Export them one at a time" in page.error[0].value
+    page.multiselect(key=state.TABLEAU_RUNS.name).set_value([f"{services.RUN}other"]).run()
+    assert not page.error
+    assert rows(page)["predictions"] == 20
+
+
+def test_without_a_hyper_library_csv_is_complete(
+    open_app: OpenApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hyper, "available", lambda: False)
+    page = open_page(open_app, tmp_path)
+    assert not page.error
+    assert "There is no Hyper library for this machine" in words_on(page)
+    assert [label.split(" (")[0] for label in labels(page)] == ["CSV, zipped", "One wide CSV", "predictions.csv"]
+
+
+def test_more_than_a_page_hands_out_goes_to_the_command(
+    open_app: OpenApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tableau_export, "MOST", 100)
+    page = open_page(open_app, tmp_path)
+    assert "python -m core tableau" in words_on(page)
+    assert not labels(page)

@@ -1,0 +1,172 @@
+"""The workbook: valid by Tableau's XSDs, whole by our own lint, the same to the byte, readable by Tableau's own API."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from tableaudocumentapi import Workbook
+
+from core.config import ROOT
+from core.tableau import gold_tables, hyper, lint, parts, schema, tables, workbook
+from core.tableau.dashboards import CHOSEN, DASHBOARDS, SHEETS
+from core.tableau.tables import StarSchema
+
+SHARED = ROOT.parent / "shared"
+COLUMNS = {table.name: set(table.names) for table in schema.TABLES}
+
+
+@pytest.fixture(scope="module")
+def star(tmp_path_factory: pytest.TempPathFactory) -> StarSchema:
+    return tables.build(
+        [parts.of_folder()], tmp_path_factory.mktemp("star") / "facts.parquet", gold=gold_tables.recorded()
+    )
+
+
+@pytest.fixture(scope="module")
+def packed(star: StarSchema, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("packed")
+    hyper.write_hyper(star, folder / hyper.NAME)
+    workbook.write_twbx(star, folder / hyper.NAME, folder / workbook.NAME)
+    return folder / workbook.NAME
+
+
+@pytest.fixture(scope="module")
+def validator() -> ModuleType:
+    """Tableau's XSDs are not ours to ship: they lie beside the repository."""
+    path = SHARED / "tools" / "twb_validate.py"
+    if not path.exists():
+        reason = f"needs Tableau's published XSDs and their validator in {SHARED}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    spec = importlib.util.spec_from_file_location("twb_validate", path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("version", ["2026.1", "2026.2"])
+def test_the_workbook_is_valid_by_tableaus_schema(packed: Path, validator: ModuleType, version: str) -> None:
+    assert validator.errors(packed, SHARED / "schemas" / "tableau" / f"twb_{version}.0.xsd") == []
+
+
+def test_the_workbook_holds_together(packed: Path) -> None:
+    assert lint.faults(packed, columns=COLUMNS) == []
+
+
+def test_tableaus_document_api_reads_it(packed: Path) -> None:
+    book = Workbook(str(packed))
+    assert book.dashboards == [dashboard.name for dashboard in DASHBOARDS]
+    assert book.worksheets == [sheet.name for sheet in SHEETS]
+    sources = {source.caption: source for source in book.datasources}
+    for name in {sheet.table for sheet in SHEETS}:
+        assert sources[name].connections[0].dbname == workbook.PACKAGED
+        assert {f"[{column}]" for column in schema.BY_NAME[name].names} <= set(sources[name].fields)
+
+
+def test_the_archive_holds_workbook_and_extract_without_a_time(packed: Path) -> None:
+    with zipfile.ZipFile(packed) as archive:
+        assert archive.namelist() == [workbook.TWB, workbook.PACKAGED]
+        assert {info.date_time for info in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+        assert archive.read(workbook.PACKAGED) == (packed.parent / hyper.NAME).read_bytes()
+
+
+def test_the_same_tables_give_the_same_workbook(star: StarSchema, packed: Path, tmp_path: Path) -> None:
+    assert workbook.workbook_xml(star) == workbook.workbook_xml(star)
+    workbook.write_twbx(star, packed.parent / hyper.NAME, tmp_path / "again.twbx")
+    assert (tmp_path / "again.twbx").read_bytes() == packed.read_bytes()
+
+
+def test_the_six_dashboards_hold_every_sheet(star: StarSchema) -> None:
+    assert [dashboard.name for dashboard in DASHBOARDS] == [
+        "Performance",
+        "Calibration",
+        "Failure modes",
+        "Drift",
+        "Sample inspector",
+        "Eleven sounds",
+    ]
+    shown = [zone.sheet for dashboard in DASHBOARDS for zone in dashboard.zones]
+    assert sorted(shown) == sorted(sheet.name for sheet in SHEETS)
+    for dashboard in DASHBOARDS:
+        area = sum(zone.w * zone.h for zone in dashboard.zones)
+        assert area == 100 * 100, f"{dashboard.name} leaves a gap"
+
+
+def test_a_parameter_picks_the_run_or_the_clip_on_every_sheet_that_has_one() -> None:
+    for sheet in SHEETS:
+        if sheet.chosen:
+            assert CHOSEN[sheet.chosen][0] in schema.BY_NAME[sheet.table].names
+    inspector = next(dashboard for dashboard in DASHBOARDS if dashboard.name == "Sample inspector")
+    by_name = {sheet.name: sheet for sheet in SHEETS}
+    assert {by_name[zone.sheet].chosen for zone in inspector.zones} == {"clip"}
+
+
+def altered(packed: Path, to: Path, change: Callable[[str], str]) -> Path:
+    with zipfile.ZipFile(packed) as old, zipfile.ZipFile(to, "w") as new:
+        text = old.read(workbook.TWB).decode()
+        different = change(text)
+        assert different != text, "the fault was not seeded"
+        new.writestr(workbook.TWB, different)
+        new.writestr(workbook.PACKAGED, b"")
+    return to
+
+
+def sub(pattern: str, put: str) -> Callable[[str], str]:
+    return lambda text: re.sub(pattern, put, text, count=1, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (sub(r"Data/earshot\.hyper", "Data/other.hyper"), "Data/other.hyper is not in the archive"),
+        (sub(r"\[Extract\]\.\[confusion\]", "[Extract].[confusions]"), "no table confusions in the extract"),
+        (sub(r"<remote-name>recall<", "<remote-name>recal<"), "differ in"),
+        (
+            sub(r"<rows>\[federated\.class_metrics\]\.\[none:label", "<rows>[federated.class_metrics].[none:labl"),
+            "labl",
+        ),
+        (
+            sub(r"(<color column=\"\[federated\.confusion\]\.\[)avg:", r"\1max:"),
+            "max:share_of_true:qk] is not declared",
+        ),
+        (sub(r"column=\"\[recall\]\" derivation=\"Avg\"", 'column="[recall]" derivation="Sum"'), "is declared as"),
+        (sub(r"formula=\"\[run_id\]", 'formula="[run]'), "no field [run]"),
+        (sub(r"(\[run_id\] = )\[Parameters\]\.\[Run\]", r"\1[Parameters].[Rum]"), "no parameter [Rum]"),
+        (sub(r"<zone name=\"Confusion\"", '<zone name="Confusing"'), "which is no sheet"),
+        (sub(r"<zone name=\"Headline\" id=\"20\"", '<zone name="Headline" id="21"'), "zones have the id 21"),
+        (sub(r"<window name=\"Headline\".*?</window>", ""), "Headline: 0 windows"),
+        (sub(r"<viewpoint name=\"Headline\">", '<viewpoint name="Level">'), "a viewpoint of Level"),
+        (sub(r"<slices>.*?</slices>", "<slices/>"), "its filters and its slices differ"),
+        (sub(r"worksheet=\"Recall by class\"", 'worksheet="Level"'), "is not on Performance"),
+        (sub(r"name=\"target\" value=\"Performance\"", 'name="target" value="Perform"'), "no dashboard Perform"),
+        (sub(r"tsl:Performance\?", "tsl:Drift?"), "does not link to Performance"),
+        (sub(r"(tsl:Performance\?%5Bfederated\.confusion%5D\.%5Bnone:)true_label", r"\1truth"), "truth"),
+        (sub(r"mode=\"compact\" ", ""), "has no mode"),
+        (sub(r"param=\"\[Parameters\]\.\[Run\]\"", 'param="[Parameters].[Ran]"'), "[Ran]"),
+        (sub(r"(<zone name=\"Headline\" id=\"20\" x=\"0\" y=\"\d+\" w=\")\d+", r"\g<1>90000"), "overlap"),
+        (sub(r"(<zone name=\"Headline\" id=\"20\" x=\"0\" y=\"\d+\" w=\")\d+", r"\g<1>190000"), "lies outside"),
+    ],
+)
+def test_the_lint_finds_what_the_schema_does_not(
+    packed: Path, tmp_path: Path, change: Callable[[str], str], says: str
+) -> None:
+    found = lint.faults(altered(packed, tmp_path / "bad.twbx", change), columns=COLUMNS)
+    assert any(says in fault for fault in found), found
+
+
+def test_the_lint_wants_one_workbook(packed: Path, tmp_path: Path) -> None:
+    shutil.copy(packed, tmp_path / "two.twbx")
+    with zipfile.ZipFile(tmp_path / "two.twbx", "a") as archive:
+        archive.writestr("second.twb", "<workbook/>")
+    assert "expected one .twb" in lint.faults(tmp_path / "two.twbx")[0]
