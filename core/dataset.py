@@ -46,20 +46,20 @@ GOLD = (
     GoldClip("4-207124-A-0.ogg", "dog: seven barks, 35 dB above the pauses between them; 1.00 unheard"),
     GoldClip(
         "3-149189-A-1.ogg",
-        "rooster: one crow of 1.7 s amid digital silence, so it also holds how silence is pooled; 1.00 unheard. Second "
+        "rooster: one crow of 1.7 s amid digital silence, so it also holds how silence is pooled; 0.98 unheard. Second "
         "nearest: the nearest is titled 'cock and hen', and its recording crosses folds in ESC-50",
     ),
-    GoldClip("4-163264-A-10.ogg", "rain: an even patter with louder drops, 'Light rain'; 0.97 unheard"),
+    GoldClip("4-163264-A-10.ogg", "rain: an even patter with louder drops, 'Light rain'; 0.98 unheard"),
     GoldClip("5-189212-A-12.ogg", "crackling fire: even all through, −27 dBFS RMS, 'Burning Fire'; 1.00 unheard"),
     GoldClip("5-198411-A-20.ogg", "crying baby: two cries with a breath between; 1.00 unheard"),
     GoldClip("2-130978-A-21.ogg", "sneezing: one sneeze of 0.7 s, then digital silence; 1.00 unheard"),
     GoldClip("1-21934-A-38.ogg", "clock tick: five ticks a second apart, the quietest, −31 dBFS RMS; 1.00 unheard"),
-    GoldClip("3-68630-C-40.ogg", "helicopter: rotor throughout, fading by 12 dB as it leaves; 0.99 unheard"),
-    GoldClip("1-47250-B-41.ogg", "chainsaw: engine throughout, −17 dBFS RMS, not clipped; 1.00 unheard"),
+    GoldClip("3-68630-C-40.ogg", "helicopter: rotor throughout, fading by 12 dB as it leaves; 1.00 unheard"),
+    GoldClip("1-47250-B-41.ogg", "chainsaw: engine throughout, −17 dBFS RMS, not clipped; 0.97 unheard"),
     GoldClip(
         "2-188822-A-40.ogg",
-        "helicopter, the hard one: 'Helicopter landing', a noise swelling by 13 dB; sea waves at 0.97 unheard, the "
-        "surest error of the weakest class, and sea waves is what that class is most often taken for",
+        "helicopter, the hard one: 'Helicopter landing', a noise swelling by 13 dB; sea waves at 0.98 unheard, of the "
+        "surest errors of the weakest class, and sea waves is what that class is most often taken for",
     ),
     GoldClip(
         "2-155801-A-11.ogg",
