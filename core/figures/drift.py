@@ -14,7 +14,9 @@ from plotly.subplots import make_subplots
 
 from core.diagnostics.drift_report import ClassDrift, DriftReport, FeatureDrift
 
-PANELS_A_ROW, PANEL_PX = 2, 230
+PANELS_A_ROW, PANEL_PX = 2, 270
+# Streamlit's own stand-ins for the first two colours of the page's theme: every panel needs the same two.
+COLOURS = ("#000001", "#000002")
 ROW_PX = 24
 CLASSES_SHOWN = 15
 LARGE = 0.2  # standard deviations
@@ -104,20 +106,20 @@ def distributions_figure(table: pd.DataFrame, features: Sequence[str]) -> go.Fig
         cols=min(PANELS_A_ROW, len(shown)),
         subplot_titles=[plain(name) for name in shown],
         horizontal_spacing=0.1,
-        vertical_spacing=0.32 / rows,
+        vertical_spacing=0.45 / rows,
     )
     for position, name in enumerate(shown):
         row, column = position // PANELS_A_ROW + 1, position % PANELS_A_ROW + 1
         for side, label in (("reference", REFERENCE), ("current", CURRENT)):
             _add_steps(figure, table[(table["feature"] == name) & (table["set"] == side)], label, position, row, column)
-        figure.update_xaxes(title_text=units[name], title_standoff=2, row=row, col=column)
+        figure.update_xaxes(title_text=units[name], title_standoff=2, nticks=5, row=row, col=column)
         if column == 1:
             figure.update_yaxes(title_text="Share of sounds", row=row, col=column)
     figure.update_yaxes(tickformat=".0%", rangemode="tozero", nticks=4)
     figure.update_layout(
         height=60 + PANEL_PX * rows,
         margin={"l": 10, "r": 10, "t": 70, "b": 10},
-        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "yref": "container"},
+        legend={"orientation": "h", "y": 1.0, "yanchor": "top", "x": 0, "yref": "container"},
     )
     return figure
 
@@ -131,12 +133,16 @@ def _add_steps(figure: go.Figure, bins: pd.DataFrame, label: str, position: int,
             x=edges,
             y=[*bins["share"], bins["share"].iloc[-1]],
             mode="lines",
-            line={"shape": "hv", "width": 2, "dash": "solid" if label == REFERENCE else "dot"},
+            line={
+                "shape": "hv",
+                "width": 2,
+                "dash": "solid" if label == REFERENCE else "dot",
+                "color": COLOURS[label == CURRENT],
+            },
             fill="tozeroy",
             name=f"{label} (n = {int(bins['n_set'].iloc[0]):,})",
             legendgroup=label,
             showlegend=position == 0,
-            marker={"color": None},
             hovertemplate=f"{label}: from %{{x:.4g}} on, %{{y:.1%}}<extra></extra>",
         ),
         row=row,
