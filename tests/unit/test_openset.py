@@ -3,10 +3,10 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from core.cli import _left_out
 from core.errors import RunError
 from core.openset import CHOSEN, COLUMNS, FAR_EACH, far_strangers, fit_rule, summarise_open_set
 from core.synthetic import FAR
+from core.training.crossval import left_out_named
 from core.unknown import SCORES
 
 
@@ -91,8 +91,8 @@ def test_far_strangers_are_of_every_kind_and_differ_between_folds() -> None:
 
 def test_leaving_out_takes_class_names_each_or_several_at_once() -> None:
     names = ("dog", "rain", "rooster", "siren")
-    assert _left_out(["each", "rain+dog"], names) == (*((name,) for name in names), ("dog", "rain"))
+    assert left_out_named(["each", "rain+dog"], names) == (*((name,) for name in names), ("dog", "rain"))
     with pytest.raises(RunError, match="got 'cat'"):
-        _left_out(["cat"], names)
+        left_out_named(["cat"], names)
     with pytest.raises(RunError, match="two or more left"):
-        _left_out(["dog+rain+siren"], names)
+        left_out_named(["dog+rain+siren"], names)
