@@ -66,6 +66,7 @@ def sign_in_form() -> None:
             "its owner alone. `EARSHOT_ADMIN_TOKEN` replaces it.",
         )
         st.form_submit_button("Sign in", type="primary", key="admin_sign_in_button", on_click=_sign_in)
+    st.caption("The server printed it in its terminal at the first start.")
     error = state.SIGN_IN_ERROR.get()
     if error is not None:
         components.error_box(error)

@@ -21,6 +21,10 @@ T = TypeVar("T", bound=str)
 POLL = "2s"
 SHOWN_ENDED = 5  # jobs that ended, below the running and waiting ones
 WHERE: dict[Where, str] = {"local": "This machine", "modal": "Modal, on a GPU"}
+WAITS: dict[Where, str] = {
+    "local": "Waits for its turn: one training at a time on this machine, first come, first served.",
+    "modal": "Waits for a machine on Modal.",
+}
 PROTOCOL: dict[Evaluation, str] = {"fold": "One fold", "crossval": "Cross-validation"}
 AUGMENTATION: dict[Augmentation, str] = {"full": "Full", "mild": "Mild", "off": "Off"}
 ICONS = {
@@ -174,8 +178,10 @@ def _active_job(desk: Administration, job: Job) -> None:
             st.markdown(f"{ICONS[job.state]} **{words.literal(job.id)}** · {job.state} · {_what(job)}", width="stretch")
             if st.button("Cancel", icon=":material/stop:", key=f"admin_cancel_{job.id}"):
                 _act(lambda: desk.cancel(job.id))
+        if progress.job.message:
+            st.caption(words.literal(progress.job.message))
         if progress.job.state == "queued":
-            st.caption("Waits for its turn: one training at a time on this machine, first come, first served.")
+            st.caption(WAITS[job.request.where])
             return
         _progress(progress)
 

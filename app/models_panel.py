@@ -61,6 +61,7 @@ def models_panel(desk: Administration) -> None:
     st.caption("Accuracy is of clips that the answering network never heard, with its 95 % interval (Wilson).")
     name = st.selectbox("Run", list(own), key=state.ADMIN_RUN.name, width=420)
     run = own[name]
+    _tuned(run)
     _warn(run)
     with st.container(horizontal=True):
         serving = run.fingerprint == services.fingerprint()
@@ -86,6 +87,24 @@ def models_panel(desk: Administration) -> None:
             help="Model, held-out records, metrics, curves and log as a zip, without the networks of single folds.",
         )
     st.caption(f"{words.run_in_words(run)} · model {run.fingerprint[:12]}", help=f"Fingerprint: {run.fingerprint}")
+
+
+def _tuned(run: RunFacts) -> None:
+    """What training on from another model gained and cost."""
+    if run.start is None:
+        return
+    new, heard = run.start["new"], run.start["heard"]
+    st.caption(f"Tuned from model {run.started_from[:12]}.")
+    if new["n"]:
+        st.caption(
+            f"On {new['n']:,} held-out clips new to both: {words.percent(new['before'])} right before, "
+            f"{words.percent(new['after'])} after."
+        )
+    if heard["n"]:
+        st.caption(
+            f"On {heard['n']:,} clips of held-out folds that the starting model was trained on, which flatters it: "
+            f"{words.percent(heard['before'])} before, {words.percent(heard['after'])} after. A fall is what it forgot."
+        )
 
 
 def _warn(run: RunFacts) -> None:

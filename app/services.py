@@ -21,14 +21,15 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import streamlit as st
 
 from app import theme
-from core.config import SHIPPED_RUN, Settings
+from core.config import SHIPPED_ARTIFACT, SHIPPED_RUN, Settings
 from core.errors import AudioError, DatasetError, RecordsError
-from core.records import Prediction
+from core.records import NONE_OF_THE_CLASSES, Prediction
 
 if TYPE_CHECKING:
     import pandas as pd
     from pandas import DataFrame
 
+    from core.adaptation import Plan
     from core.admin import Gate, Guard
     from core.administration import Administration
     from core.artifact import Manifest
@@ -431,9 +432,32 @@ def _gate() -> Gate:
     return Gate(lambda: admin_token(settings()))
 
 
+def starting_model() -> Path:
+    """What adapting goes on from."""
+    from core.served import starting_point
+
+    return starting_point(settings())
+
+
+def adaptation_plan(base: Dataset) -> Plan:
+    """Which own sounds could be learnt beside ``base``; made again when either has changed."""
+    return _adaptation_plan(base.content_hash, settings().database, store().version(), _base=base)
+
+
+@st.cache_resource(max_entries=2, show_spinner="Looking through the log…")
+def _adaptation_plan(base: str, database: str, version: tuple[int, int], *, _base: Dataset) -> Plan:
+    from core.adaptation import plan
+
+    return plan(store(), _base, none_of_the_classes=NONE_OF_THE_CLASSES)
+
+
 def manifest() -> Manifest:
     """The facts of the model that answers, without loading it. Raises ``ArtifactError``."""
-    return _manifest(settings().artifact, _stamp(settings().artifact))
+    return _manifest_of(settings().artifact)
+
+
+def _manifest_of(artifact: Path) -> Manifest:
+    return _manifest(artifact, _stamp(artifact))
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
@@ -450,7 +474,10 @@ def fingerprint() -> str:
 
 def datasets() -> list[Path]:
     """Where datasets to train on are known to be: the configured one first."""
-    return [settings().data_dir]
+    from core.adaptation import DATASETS
+
+    own = sorted(file.parent.parent for file in (settings().runs_dir / DATASETS).glob("[!.]*/meta/esc50.csv"))
+    return [settings().data_dir, *own]
 
 
 def layout(root: Path) -> Layout:
@@ -471,7 +498,8 @@ def runs() -> list[RunFacts]:
 
     if settings().runs_dir.is_dir():
         jobs()
-    return [*runs_in(settings().runs_dir), replace(run_facts(SHIPPED_RUN), name=SHIPPED)]
+    shipped = replace(run_facts(SHIPPED_RUN), name=SHIPPED, fingerprint=_manifest_of(SHIPPED_ARTIFACT).fingerprint)
+    return [*runs_in(settings().runs_dir), shipped]
 
 
 def training_curves(folder: Path) -> DataFrame:

@@ -12,8 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.adaptation import Plan, write_adapted
 from core.admin import Admin, Gate, Guard, Ticket
 from core.artifact import Manifest
+from core.dataset import Dataset
 from core.errors import AdminError, EarshotError, RunError, StoreError
 from core.jobs import Job, Trainer, TrainingRequest, Where, read_job
 from core.served import promote, roll_back
@@ -34,6 +36,18 @@ class Administration:
     def launch(self, request: TrainingRequest) -> Job:
         with self._action("launch", _asked(request)) as admin:
             return self._trainer(request.where).start_training(request, asked_by=admin.name)
+
+    def adapt(self, base: Dataset, planned: Plan, *, init: Path, epochs: int, learning_rate: float) -> Job:
+        """Write ``base`` and the own sounds of ``planned`` as a dataset; queue a cross-validation from ``init``."""
+        with self._action("adapt", f"{base.name} with {len(planned.taken)} own sounds") as admin:
+            request = TrainingRequest(
+                protocol="crossval",
+                dataset=write_adapted(self.store, base, planned, self.runs_dir),
+                init=init.absolute(),
+                epochs=epochs,
+                learning_rate=learning_rate,
+            )
+            return self._trainer("local").start_training(request, asked_by=admin.name)
 
     def cancel(self, job_id: str) -> Job:
         with self._action("cancel", job_id):

@@ -41,7 +41,12 @@ RESUMABLE: tuple[JobState, ...] = ("failed", "cancelled", "dead")
 LOG_TAIL_BYTES, LOG_TAIL_LINES = 16_384, 40
 END_S = 15.0  # from being asked to end until being killed
 NICENESS = 10  # training never slows the page or the API
-SECRETS = ("EARSHOT_API_KEY", "EARSHOT_ADMIN_TOKEN", "EARSHOT_DATABASE_URL")  # no business of a training process
+SECRETS = (
+    "EARSHOT_API_KEY",
+    "EARSHOT_ADMIN_TOKEN",
+    "EARSHOT_DATABASE_URL",
+    "EARSHOT_TABLEAU_TOKEN",
+)  # no business of a training process
 _SWITCHES = tuple(f"augment.{name}=0" for name in AugmentConfig.model_fields if name.endswith("_p"))
 _NO_MASKS = ("augment.time_masks=0", "augment.frequency_masks=0")
 AUGMENTATIONS: dict[Augmentation, tuple[str, ...]] = {

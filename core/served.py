@@ -20,7 +20,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from core.artifact import Manifest, load_artifact
-from core.config import SERVED, SERVED_POINTER, SHIPPED_ARTIFACT, Frozen
+from core.config import SERVED, SERVED_POINTER, SHIPPED_ARTIFACT, Frozen, Settings
 from core.errors import RunError
 from core.training.runs import write_text
 
@@ -98,6 +98,15 @@ def roll_back(runs_dir: Path) -> Manifest:
         manifest = load_artifact(folder).manifest
         _write(runs_dir, Served(promotions=now.promotions[:-1]))
     return manifest
+
+
+def starting_point(settings: Settings) -> Path:
+    """What training goes on from: the run that serves, with the networks of its folds, else the artifact that does."""
+    current = None if settings.artifact_is_set else served(settings.runs_dir).current
+    run = settings.runs_dir / current.run if current else None
+    if run is not None and (run / "members").is_dir() and (run / "artifact").is_dir():
+        return run
+    return settings.artifact
 
 
 def _copy(artifact: Path, folder: Path) -> None:

@@ -308,6 +308,23 @@ class Store:
             data = connection.scalar(sa.select(_sounds.c.data).where(_sounds.c.clip_id == clip_id))
         return None if data is None else bytes(data)
 
+    def labelled_sounds(self) -> pd.DataFrame:
+        """What people said of logged sounds, the latest word for each: ``clip_id, label, kept``, by clip."""
+        said = (
+            sa.select(_predictions.c.clip_id, sa.func.max(_corrections.c.id).label("correction"))
+            .join(_corrections, _corrections.c.prediction_id == _predictions.c.id)
+            .group_by(_predictions.c.clip_id)
+            .subquery()
+        )
+        query = (
+            sa.select(said.c.clip_id, _corrections.c.label, _sounds.c.clip_id.is_not(None).label("kept"))
+            .join(_corrections, _corrections.c.id == said.c.correction)
+            .outerjoin(_sounds, _sounds.c.clip_id == said.c.clip_id)
+            .order_by(said.c.clip_id)
+        )
+        with self._transaction() as connection:
+            return pd.DataFrame(connection.execute(query).all(), columns=["clip_id", "label", "kept"])
+
     def begin_action(self, who: str, action: str, subject: str, *, outcome: str = "begun") -> int:
         """Write down what an admin is about to do, before it is done; return its id once it is on disk."""
         row = {"at": datetime.now(UTC), "who": who, "action": action, "subject": subject, "outcome": outcome}

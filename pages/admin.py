@@ -3,6 +3,7 @@
 import streamlit as st
 
 from app import auth, components, services
+from app.adapt_panel import adapt_panel
 from app.audit_panel import audit_panel
 from app.jobs_panel import jobs_panel, launch_panel
 from app.models_panel import models_panel, served_panel
@@ -20,8 +21,13 @@ with components.errors_shown():
 
     desk = services.administration(auth.guard())
     served_panel(desk)
-    train, models, audit = st.tabs(
-        [":material/play_circle: Train", ":material/model_training: Models", ":material/receipt_long: Audit"],
+    train, own, models, audit = st.tabs(
+        [
+            ":material/play_circle: Train",
+            ":material/tune: Own sounds",
+            ":material/model_training: Models",
+            ":material/receipt_long: Audit",
+        ],
         key="admin_tab",
         on_change="rerun",
     )
@@ -29,6 +35,9 @@ with components.errors_shown():
         with train:
             launch_panel(desk)
             jobs_panel(desk)
+    if own.open:
+        with own:
+            adapt_panel(desk)
     if models.open:
         with models:
             models_panel(desk)

@@ -40,6 +40,7 @@ class RunFacts:
     fingerprint: str = ""
     calibrated: bool = False
     started_from: str = ""  # fingerprint of the model whose weights it began with
+    start: dict[str, Any] | None = None  # before and after, see core.training.tuning
 
 
 def runs_in(runs_dir: Path) -> list[RunFacts]:
@@ -77,6 +78,7 @@ def run_facts(folder: Path, jobs: Mapping[str, Job] | None = None) -> RunFacts:
         fingerprint=manifest.fingerprint if manifest else "",
         calibrated=manifest is not None and manifest.unknown is not None and manifest.conformal_quantile is not None,
         started_from=str(config.get("started_from") or ""),
+        start=metrics.get("start"),
     )
 
 

@@ -8,11 +8,13 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import services, state
-from core.config import ROOT
+from core.classifier import Classifier
+from core.config import ROOT, SHIPPED_ARTIFACT
 from core.jobs import Process, TrainingRequest, create_job, jobs_in, save_job
 from core.store import Store
 from core.training.runs import RunFolder
 from tests.synthetic_dataset import write_dataset
+from tests.ui.test_classify_page import file_of, noise
 from tests.ui.test_training_page import trained
 
 OpenApp = Callable[..., AppTest]
@@ -48,7 +50,12 @@ def go_to(page: AppTest, tab: str) -> AppTest:
     return page.run()
 
 
-TABS = (":material/play_circle: Train", ":material/model_training: Models", ":material/receipt_long: Audit")
+TABS = (
+    ":material/play_circle: Train",
+    ":material/tune: Own sounds",
+    ":material/model_training: Models",
+    ":material/receipt_long: Audit",
+)
 
 
 def words_on(page: AppTest) -> str:
@@ -211,3 +218,29 @@ def test_an_identity_provider_replaces_the_token(
     page = page.run()
     assert ("Signed in as me@example.org." in words_on(page)) == admits
     assert ("you@example.org may not administer" in words_on(page)) != admits
+
+
+def test_corrected_sounds_that_were_kept_are_offered_to_learn_from(
+    world: Callable[..., AppTest], artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.jobs.LocalTrainer._set_going", lambda self: None)
+    page = go_to(sign_in(world()), "Own sounds")
+    assert "No sound to learn from yet" in words_on(page)
+    classifier = Classifier.from_artifact(artifact)
+    store = Store.open(f"sqlite:///{tmp_path / 'store.sqlite3'}")
+    for seconds, label in ((1, "class_1"), (2, "kettle")):
+        sound = file_of(noise(seconds))
+        prediction = classifier.predict(sound)
+        store.correct(store.log(prediction, classifier.manifest, name="mine", origin="app"), label)
+        store.keep_sound(prediction.clip_id, sound)
+    store.close()
+    page = page.run()
+    assert not page.exception
+    assert page.dataframe[0].value["Own sounds"].tolist() == [1]
+    assert "1 left out: new class kettle: 1 of the 10 sounds it needs" in words_on(page)
+    page = page.button(key="admin_adapt").click().run()
+    assert not page.error
+    (job,) = jobs_in(tmp_path / "runs")
+    assert (job.request.init, job.request.protocol, job.request.epochs) == (SHIPPED_ARTIFACT, "crossval", 20)
+    assert job.request.dataset.parent == tmp_path / "runs" / "datasets"
+    assert actions(tmp_path)[0] == ("admin", "adapt", "done")

@@ -195,6 +195,7 @@ def test_every_action_asks_the_guard_and_a_refusal_does_nothing_but_stand_in_the
     desk = administration(store, tmp_path, trainer, may=False)
     actions = {
         "launch": lambda: desk.launch(TrainingRequest(dataset=tmp_path)),
+        "adapt": lambda: desk.adapt(None, None, init=tmp_path, epochs=1, learning_rate=1e-4),  # type: ignore[arg-type]
         "cancel": lambda: desk.cancel("a"),
         "resume": lambda: desk.resume("a"),
         "promote": lambda: desk.promote("a"),

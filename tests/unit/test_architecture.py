@@ -21,7 +21,7 @@ LAYERS = [
     {"core.drift_demo"},
     {"core.training", "core.training.runs", "core.training.curves"},
     {"core.jobs"},
-    {"core.training.overview", "core.served", "core.admin"},
+    {"core.training.overview", "core.served", "core.admin", "core.adaptation"},
     {"core.administration"},
     {"core.backend", "core.bench", "core.wire"},
     {
