@@ -64,7 +64,7 @@ from core.jobs import (
     save_job,
 )
 from core.records import Place, Prediction
-from core.training.runs import JOB_LOG, RunFolder
+from core.training.runs import JOB_LOG, RunFolder, write_text
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -95,6 +95,7 @@ FAN_OUT_TIMEOUT_S = 24 * 3_600  # Modal's longest
 TRAINERS_AT_ONCE = 10  # GPUs of one cross-validation
 API_CONCURRENCY = 64
 API_TIMEOUT_S = 150  # Modal cuts HTTP requests there
+API_ANSWER_S = 135.0
 COMMIT_EVERY_S = float(os.environ.get("EARSHOT_COMMIT_EVERY_S", "10"))  # so much training, and an epoch, may be lost
 HERE = Path(__file__).resolve().parent
 HOME = "/root"  # in a container: where this file lies, and core/ beside it
@@ -188,8 +189,9 @@ def api() -> FastAPI:
     settings = Settings.load()
     if "EARSHOT_DATABASE_URL" not in os.environ:
         log.warning("EARSHOT_DATABASE_URL is not in the secret %r: the log ends with this container", SECRET)
-    backend = ModalBackend(read_manifest(SERVED), settings.runs_dir)
-    return create_api(backend, store=Store.open(settings.database), settings=settings)
+    backend = ModalBackend(read_manifest(SERVED), settings.runs_dir, patience=Patience(answer_s=API_ANSWER_S))
+    patient = settings.model_copy(update={"api_timeout_s": API_ANSWER_S + 5})  # a container may have to be started
+    return create_api(backend, store=Store.open(settings.database), settings=patient)
 
 
 # Training. Every function may be killed at any moment and called again with the same arguments: it goes on.
@@ -319,7 +321,8 @@ def fan_out(run: RunFolder, names: Sequence[str], dataset: str) -> None:
     for name in names:
         if name not in calls or _failed(calls[name]):
             calls[name] = train_member.spawn(dataset, run.path.name, name).object_id
-    (run.path / CALLS).write_text(json.dumps(calls, indent=2), encoding="utf-8")
+            write_text(run.path / CALLS, json.dumps(calls, indent=2))
+            volume.commit()
     run.write_status("running", 0, len(names), message="training")
     volume.commit()
     failures = []

@@ -6,8 +6,9 @@ order of the clips.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,9 +19,10 @@ from core.config import SHIPPED_ARTIFACT
 from core.gold import gold_clips
 from core.records import Prediction
 from tests.api_server import ApiServer
+from tests.modal_standin import environment
 
 TOLERANCE = 1e-4  # of a probability
-PLACES = ["over_http"]
+PLACES = ["over_http", "through_modal"]
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +50,23 @@ def over_http(server: ApiServer, clips: dict[str, bytes]) -> list[Prediction]:
     answers = response.json()["answers"]
     assert [answer["name"] for answer in answers] == list(clips)
     return [Prediction.model_validate(answer["prediction"]) for answer in answers]
+
+
+@pytest.fixture(scope="module")
+def on_modal_too(modal_server: Any, local: LocalBackend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Modal's client, container code and batches; a stand-in for their servers."""
+    from modal_backend import ModalBackend, Patience
+
+    with environment(modal_server.env):
+        patience = Patience(connect_s=60, answer_s=240)
+        yield ModalBackend(local.manifest, tmp_path_factory.mktemp("runs"), patience=patience)
+
+
+@pytest.fixture(scope="module")
+def through_modal(on_modal_too: Any, clips: dict[str, bytes]) -> list[Prediction]:
+    answers: list[Prediction] = on_modal_too.classify(list(clips.values()))
+    assert {(answer.backend, answer.place is None) for answer in answers} == {("modal", False)}
+    return answers
 
 
 @pytest.fixture
@@ -91,3 +110,16 @@ def test_the_explanation_over_http_is_the_local_one(
     for got, stage in zip(answer["stages"], why.stages, strict=True):
         np.testing.assert_allclose(got["cam"], stage.cam, atol=1e-3)
         np.testing.assert_allclose(got["mean_map"], stage.mean_map, atol=1e-3)
+
+
+def test_the_explanation_through_modal_is_the_local_one(
+    on_modal_too: Any, clips: dict[str, bytes], local: LocalBackend
+) -> None:
+    data = next(iter(clips.values()))
+    why, got = local.explain(data), on_modal_too.explain(data)
+    assert (got.label, got.start_s, got.end_s, got.hop_s) == (why.label, why.start_s, why.end_s, why.hop_s)
+    assert got.probability == pytest.approx(why.probability, abs=TOLERANCE)
+    np.testing.assert_allclose(got.log_mel, why.log_mel, atol=1e-3)
+    for there, stage in zip(got.stages, why.stages, strict=True):
+        np.testing.assert_allclose(there.cam, stage.cam, atol=1e-3)
+        np.testing.assert_allclose(there.maps, stage.maps, atol=1e-2)

@@ -115,6 +115,7 @@ def test_the_api_is_behind_proxy_tokens_and_the_key(on_modal: Any, backend: Any)
     assert [name for name, _ in spec["secrets"]] == ["earshot"]
     address = on_modal._web_url(on_modal.app_layouts[on_modal.app_names["earshot"]][0]["api"])
     sound, proxy = noise(1, seed=1), {"Modal-Key": PROXY[0], "Modal-Secret": PROXY[1]}
+    (expected,) = backend.classify([sound])
     with httpx.Client(base_url=address, timeout=240) as client:
 
         def ask(headers: dict[str, str]) -> httpx.Response:
@@ -125,7 +126,6 @@ def test_the_api_is_behind_proxy_tokens_and_the_key(on_modal: Any, backend: Any)
         assert (refused.status_code, refused.json()["error"]["code"]) == (401, "unauthorized")
         answer = ask(proxy | {"x-api-key": API_KEY})
     assert answer.status_code == 200, answer.text
-    (expected,) = backend.classify([sound])
     assert answer.json()["prediction"]["label"] == expected.label
 
 
