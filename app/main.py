@@ -29,10 +29,22 @@ navigation = st.navigation(
         ],
         "Diagnose": [
             st.Page(
+                PAGES / "performance.py",
+                title="Performance",
+                icon=":material/grid_on:",
+                help="How often the answers are right, with intervals; what is taken for what.",
+            ),
+            st.Page(
                 PAGES / "inspector.py",
                 title="Sample inspector",
                 icon=":material/manage_search:",
                 help="One clip after the other: what it is, what was answered, why, and what is like it.",
+            ),
+            st.Page(
+                PAGES / "calibration.py",
+                title="Calibration",
+                icon=":material/balance:",
+                help="How far confidence can be trusted, and what accepting only sure answers costs.",
             ),
             st.Page(
                 PAGES / "drift.py",
@@ -48,6 +60,12 @@ navigation = st.navigation(
             ),
         ],
         "Model": [
+            st.Page(
+                PAGES / "model_card.py",
+                title="Model card",
+                icon=":material/badge:",
+                help="What the model is: data, licence, numbers with intervals, limits, how to cite.",
+            ),
             st.Page(
                 PAGES / "training.py",
                 title="Training",

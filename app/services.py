@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from core.audio import Waveform
     from core.backend import Backend, LocalBackend
     from core.dataset import Clip, Dataset, Layout
+    from core.diagnostics.classification import Comparison
     from core.diagnostics.drift_report import DriftReport
     from core.diagnostics.duplicates import SharedSound
     from core.diagnostics.maps import Method, SoundMap
@@ -364,6 +365,40 @@ def _uploaded_records(digest: str, name: str, class_names: tuple[str, ...], *, _
     return of_bytes(_file.data, title=name, class_names=class_names or None)
 
 
+def comparison(records: RecordSet, other: RecordSet) -> Comparison:
+    """Whether the other network answers the same clips better. Raises ``RecordsError``."""
+    return _comparison(records.digest, other.digest, _a=records, _b=other)
+
+
+@st.cache_resource(max_entries=16, show_spinner="Comparing…")
+def _comparison(digest_a: str, digest_b: str, *, _a: RecordSet, _b: RecordSet) -> Comparison:
+    from core.diagnostics.classification import compare
+
+    return compare(_a, _b)
+
+
+def protocol(records: RecordSet, source: str) -> str:
+    """How held-out answers came about, in words: as the run says, or as far as the records tell."""
+    if source != LOG:
+        folder = SHIPPED_RUN if source == SHIPPED else settings().runs_dir / source.removeprefix(RUN)
+        said = _run_protocol(folder, _stamp(folder))
+        if said:
+            return said
+    folds = records.table["fold"].nunique()
+    return f"{folds} folds; nothing more is known" if folds > 1 else "no folds: answers as they were given"
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def _run_protocol(folder: Path, stamp: tuple[int, ...]) -> str:
+    from core.errors import EarshotError
+    from core.training.runs import RunFolder
+
+    try:
+        return str(RunFolder(folder).metrics().get("protocol", ""))
+    except EarshotError:
+        return ""
+
+
 def computed(
     compute: Callable[Concatenate[RecordSet, P], T], records: RecordSet, *args: P.args, **kwargs: P.kwargs
 ) -> T:
@@ -378,6 +413,13 @@ def computed(
 def _computed(name: str, digest: str, args: tuple[Any, ...], named: tuple[Any, ...], *, _of: tuple[Any, Any]) -> Any:
     compute, records = _of
     return compute(records, *args, **dict(named))
+
+
+def scaled(records: RecordSet) -> RecordSet:
+    """The records after temperature, also where they are answered without one."""
+    from core.recordset import temperature_scaled
+
+    return computed(temperature_scaled, records)
 
 
 def store() -> Store:

@@ -74,6 +74,12 @@ RECORDS_UPLOAD: Key[None] = Key("records_upload", None)  # st.file_uploader's ow
 RECORDS_FILE: Key[RecordsFile | None] = Key("records_file", None)  # what came by it, kept over pages
 RECORDS_CLASSES: Key[str] = Key("records_classes", "")  # names for a file that has none
 
+CONFUSION_SHOWN: Key[str] = Key("performance_shown", "counts")
+CONFUSION_CLASSES: Key[list[str]] = Key("performance_classes", [])  # one for each set of records
+COMPARED_WITH: Key[str | None] = Key("performance_compared", None)
+CALIBRATION_SIDE: Key[str] = Key("calibration_side", "after")
+THRESHOLD: Key[float] = Key("calibration_threshold", 0.7)
+
 TRAINING_RUN: Key[str] = Key("run", "")  # on the Training page; the URL says it too
 CURVES_MEMBER: Key[str] = Key("curves_member", "")  # which network of a cross-validation, a page
 CURVES_EPOCH: Key[int] = Key("curves_epoch", 0)

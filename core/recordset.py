@@ -303,6 +303,11 @@ def with_nested_temperatures(records: RecordSet) -> RecordSet:
     return replace(records, temperatures=np.array([by_fold.get(int(fold), 1.0) for fold in found])[inverse])
 
 
+def temperature_scaled(records: RecordSet) -> RecordSet:
+    """As answered where that is with a temperature; else each fold scaled by one fitted on the others."""
+    return records if (records.temperatures != 1).any() else with_nested_temperatures(records)
+
+
 def read_records(
     file: Path | bytes,
     *,

@@ -26,7 +26,7 @@ from core.diagnostics.selective import (
     selection,
     threshold_table,
 )
-from core.recordset import RecordSet, with_nested_temperatures
+from core.recordset import RecordSet, temperature_scaled
 
 PAIRS = 20  # of the commonest confusions
 CLASS_TARGET = 0.95  # wanted precision of the thresholds by class
@@ -45,7 +45,7 @@ def summary(records: RecordSet, *, seed: int = 0) -> dict[str, Any]:
     known = records.labelled()
     measured = performance(known, seed=seed)
     sides = {"before": calibration_table(known, raw=True, seed=seed)}
-    scaled = known if (known.temperatures != 1).any() else with_nested_temperatures(known)
+    scaled = temperature_scaled(known)
     sides["after"] = calibration_table(scaled, seed=seed)
     headline = "after" if scaled is known else "before"
     headlines = {row["measure"]: row for row in _rows(sides[headline])}

@@ -52,6 +52,8 @@ LAYERS = [
     {
         "core.figures",
         "core.figures.audio",
+        "core.figures.performance",
+        "core.figures.calibration",
         "core.figures.drift",
         "core.figures.inspector",
         "core.figures.picture",

@@ -1,0 +1,287 @@
+"""How far confidence can be trusted, and what is gained by answering only when sure. Each draws one section."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from app import components, services, state, words
+
+if TYPE_CHECKING:
+    from core.recordset import RecordSet
+
+SIDES = {"after": "After temperature", "before": "Before"}
+SHARE = st.column_config.ProgressColumn
+MEASURES = {
+    "ece": "ECE, 15 bins",
+    "mce": "MCE, worst bin",
+    "adaptive_ece": "Adaptive ECE",
+    "classwise_ece": "Classwise ECE",
+    "brier": "Brier score, 0 to 2",
+    "nll": "Log-likelihood, nats",
+}
+
+
+def reliability(records: RecordSet) -> None:
+    """The diagram and the histogram, before or after temperature."""
+    from core.diagnostics.calibration import confidence_histogram, reliability
+    from core.figures.calibration import histogram_figure, reliability_figure
+
+    side = st.segmented_control(
+        "Confidence",
+        list(SIDES),
+        default="after",
+        required=True,
+        format_func=SIDES.__getitem__,
+        key=state.CALIBRATION_SIDE.name,
+        persist_state="session",
+        help="After: each fold's logits are divided by one temperature fitted on the other folds.",
+    )
+    raw, of = side == "before", services.scaled(records)
+    left, right = st.columns([3, 2])
+    with left:
+        st.subheader("Reliability", anchor=False)
+        table = services.computed(reliability, of, raw=raw)
+        st.plotly_chart(
+            reliability_figure(table),
+            key="calibration_reliability",
+            config=components.NO_TOOLS,
+            alt="Share of right answers in each bin of confidence, with the number of answers below.",
+        )
+        st.caption(
+            "Bars on the dashed line: confidence says how often the answer is right. Below it: too sure; above: too "
+            "modest. Whiskers are exact 95 % intervals; bins without answers stay empty."
+        )
+    with right:
+        st.subheader("Right and wrong answers", anchor=False)
+        histogram = services.computed(confidence_histogram, of, raw=raw)
+        st.plotly_chart(
+            histogram_figure(histogram),
+            key="calibration_histogram",
+            config=components.NO_TOOLS,
+            alt="Confidence of right and of wrong answers.",
+        )
+        st.caption(
+            "The further right answers stand to the right of wrong ones, the better confidence tells them apart."
+        )
+
+
+def measures(records: RecordSet) -> None:
+    """Every measure before and after, with its interval and what chance gives a perfect model."""
+    from core.diagnostics.measures import calibration_table
+
+    st.subheader("Measures", anchor=False)
+    of = services.scaled(records)
+    before, after = (services.computed(calibration_table, of, raw=raw) for raw in (True, False))
+    ece = after.iloc[0]
+    verdict = "no further from perfect than chance" if ece["value"] <= ece["noise_floor_95"] else "**more than chance**"
+    st.markdown(
+        f"Confidence and being right lie **{ece['value']:.3f}** apart on average (ECE, n = {int(ece['n']):,}); a "
+        f"perfectly calibrated model scores up to {ece['noise_floor_95']:.3f} on so many clips. That is {verdict}."
+    )
+    shown = after[["measure"]].assign(
+        measure=after["measure"].map(MEASURES),
+        before=_spread(before),
+        after=_spread(after),
+        floor=after["noise_floor"],
+        floor_95=after["noise_floor_95"],
+        n=after["n"],
+    )
+    st.dataframe(
+        shown,
+        hide_index=True,
+        column_config={
+            "measure": st.column_config.TextColumn("Measure", pinned=True),
+            "before": "Before (95 %)",
+            "after": "After (95 %)",
+            "floor": st.column_config.NumberColumn("Perfect model, expected", format="%.3f"),
+            "floor_95": st.column_config.NumberColumn("Perfect model, up to", format="%.3f"),
+            "n": st.column_config.NumberColumn("Clips"),
+        },
+        alt="Measures of calibration before and after temperature.",
+    )
+    st.caption(
+        "Lower is better. Even a perfect model does not score 0 on so few clips: its noise floor stands beside each "
+        "measure. Bins are right-closed; intervals resample source recordings."
+    )
+
+
+def by_class(records: RecordSet) -> None:
+    """Whether each class is called too often, and whether answers that name it are too sure."""
+    from core.diagnostics.calibration import class_calibration
+
+    st.subheader("Classes", anchor=False)
+    table = services.computed(class_calibration, records)
+    st.dataframe(
+        table.assign(label=table["label"].map(words.plain)),
+        hide_index=True,
+        column_order=["label", "n", "ece", "noise_floor_95", "confidence", "precision", "mean_probability", "share"],
+        column_config={
+            "label": st.column_config.TextColumn("Class", pinned=True),
+            "n": "Clips",
+            "ece": st.column_config.NumberColumn("ECE of its probability", format="%.3f"),
+            "noise_floor_95": st.column_config.NumberColumn("Perfect model, up to", format="%.3f"),
+            "confidence": SHARE("Confidence when named", format="percent", min_value=0, max_value=1),
+            "precision": SHARE("Right when named", format="percent", min_value=0, max_value=1),
+            "mean_probability": st.column_config.NumberColumn("Mean probability", format="percent"),
+            "share": st.column_config.NumberColumn("Share of clips", format="percent"),
+        },
+        alt="Calibration of each class.",
+    )
+    st.caption("Confidence above what is right when named: the class is claimed too boldly. All folds pooled.")
+
+
+def accepting(records: RecordSet) -> None:
+    """The slider: what answering only above a threshold gains and costs."""
+    from core.diagnostics.selective import acceptance, risk_coverage_table, selection
+    from core.figures.calibration import risk_coverage_figure
+
+    st.subheader("Answer only when sure", anchor=False)
+    threshold = st.slider(
+        "Accept answers with a confidence of at least",
+        0.0,
+        1.0,
+        state.THRESHOLD.default,
+        0.01,
+        key=state.THRESHOLD.name,
+        persist_state="session",
+    )
+    found = services.computed(acceptance, records, threshold)
+    right = found.precision
+    kept = (
+        f"**{words.tenth(right.value)} of these are right** (95 % interval {words.tenth(right.low)} to "
+        f"{words.tenth(right.high)})"
+        if found.accepted
+        else "nothing is left to be right"
+    )
+    st.markdown(
+        f"**{words.tenth(found.coverage)}** of {found.n:,} answers are accepted ({found.accepted:,}): {kept}. Wrong "
+        f"answers avoided: **{found.avoided:,}**, left: {found.wrong:,}. The price: **{found.lost:,}** "
+        "right answers given up."
+    )
+    ranked = services.computed(selection, records)
+    st.plotly_chart(
+        risk_coverage_figure(services.computed(risk_coverage_table, records), coverage=found.coverage),
+        key="calibration_risk",
+        config=components.NO_TOOLS,
+        alt="Share of wrong answers against the share of answers accepted.",
+    )
+    st.caption(
+        "The surest answers come first: the lower the curve on the left, the better confidence ranks. "
+        f"n = {ranked.n:,} clips. AURC {ranked.aurc:.4f} (best possible {ranked.aurc_best:.4f}, by "
+        f"chance {ranked.aurc_random:.4f}), AUGRC {ranked.augrc:.4f}; "
+        f"coverage at 5 % risk {words.tenth(ranked.cov_at_risk)}, risk at 80 % coverage "
+        f"{words.tenth(ranked.risk_at_cov)}."
+    )
+
+
+def thresholds(records: RecordSet) -> None:
+    """Where to cut for a wanted precision, and how often answers of each confidence are right."""
+    from core.diagnostics.selective import confidence_tiers, threshold_table
+
+    left, right = st.columns(2)
+    with left:
+        st.subheader("Threshold for a wanted precision", anchor=False)
+        table = services.computed(threshold_table, records)
+        table = table[table["threshold"].notna()]
+        if table.empty:
+            components.empty_state("No threshold reaches 85 % on these clips.")
+        else:
+            _table(
+                table.assign(interval=_between(table["low"], table["high"])),
+                {
+                    "target": _percent("Wanted"),
+                    "threshold": st.column_config.NumberColumn("Confidence at least", format="%.3f"),
+                    "coverage": _percent("Accepted"),
+                    "precision": _percent("Right"),
+                    "interval": "95 % interval",
+                    "held_out_precision": _percent("Right, by other folds"),
+                },
+                "Thresholds by wanted precision.",
+            )
+        st.caption(
+            "Precisions that no threshold reaches are left out; 0 accepts every answer. The last column takes each "
+            "fold's threshold from the other folds, so it is not flattered."
+        )
+    with right:
+        st.subheader("What a confidence is worth", anchor=False)
+        tiers = services.computed(confidence_tiers, records)
+        tiers = tiers[tiers["n"] > 0]
+        ranges = [f"{low:.1f} to {high:.1f}" for low, high in zip(tiers["low"], tiers["high"], strict=True)]
+        _table(
+            tiers.assign(range=ranges, interval=_between(tiers["precision_low"], tiers["precision_high"])),
+            {"range": "Confidence", "n": "Answers", "precision": _percent("Right"), "interval": "95 % interval"},
+            "Share of right answers by range of confidence.",
+        )
+        first = tiers.iloc[0]
+        st.caption(
+            f"Of {int(first['n']):,} answers at {first['low']:.1f} or more, "
+            f"{words.tenth(first['precision'])} were right."
+        )
+
+
+def conformal(records: RecordSet) -> None:
+    """Whether sets of classes hold the truth as often as promised, and how large they are."""
+    from core.diagnostics.conformal import conformal_table, set_sizes
+
+    st.subheader("Sets that hold the truth", anchor=False)
+    table = services.computed(conformal_table, records)
+    table = table[table["coverage"].notna()]
+    if table.empty:
+        components.empty_state("Sets are fitted on other folds, and these records have one fold only.")
+        return
+    left, right = st.columns([3, 2])
+    with left:
+        _table(
+            table.assign(
+                interval=_between(table["low"], table["high"]),
+                luck=_between(table["expected_low"], table["expected_high"]),
+            ),
+            {
+                "wanted": _percent("Wanted"),
+                "coverage": _percent("Held the truth"),
+                "interval": "95 % interval",
+                "luck": "Expected of the fit",
+                "mean_size": st.column_config.NumberColumn("Classes each", format="%.2f"),
+                "singles": _percent("Of one class"),
+            },
+            "Realised coverage of conformal sets.",
+        )
+        st.caption(
+            "Instead of one answer, every class that cannot be ruled out. Each fold's rule is fitted on the other "
+            "folds; with so few clips the realised coverage may lie anywhere in the fourth column by luck of the fit. "
+            "Where one class is nearly always right, the set of it alone holds the truth more often than wanted."
+        )
+    with right:
+        sizes = services.computed(set_sizes, records)
+        if not sizes.empty:
+            _table(
+                sizes,
+                {
+                    "size": "Classes in a set",
+                    "n": "Sets",
+                    "share": _percent("Share"),
+                    "coverage": _percent("Held the truth"),
+                },
+                "How large the sets are at 90 %.",
+            )
+            st.caption(f"Set sizes where 90 % are wanted; n = {int(sizes['n'].sum()):,} answers.")
+
+
+def _table(table: Any, columns: dict[str, Any], alt: str) -> None:
+    st.dataframe(table, hide_index=True, column_order=list(columns), column_config=columns, alt=alt)
+
+
+def _percent(name: str) -> Any:
+    return st.column_config.NumberColumn(name, format="percent")
+
+
+def _between(low: Any, high: Any) -> list[str]:
+    pairs = zip(low, high, strict=True)
+    return [f"{words.tenth(a)} to {words.tenth(b)}" if a == a else "–" for a, b in pairs]
+
+
+def _spread(table: Any) -> list[str]:
+    rows = zip(table["value"], table["low"], table["high"], strict=True)
+    return [f"{value:.3f} ({low:.3f} to {high:.3f})" if low == low else f"{value:.3f}" for value, low, high in rows]

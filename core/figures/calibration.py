@@ -1,0 +1,144 @@
+"""How confidence and being right go together. Colours are the page's theme's; empty bins stay empty."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+NO_DATA = "No record has a true class"
+MARGIN = {"l": 10, "r": 10, "t": 10, "b": 10}
+GREY = "rgba(128, 128, 128, 0.8)"
+PERCENT = {"tickformat": ".0%"}
+
+
+def reliability_figure(table: pd.DataFrame) -> go.Figure:
+    """Share right in each bin of confidence with its 95 % interval against the diagonal; counts below."""
+    filled = table[table["n"] > 0]
+    if filled.empty:
+        return _empty()
+    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=[0.75, 0.25], vertical_spacing=0.06)
+    centre, width = (filled["low"] + filled["high"]) / 2, filled["high"] - filled["low"]
+    figure.add_trace(
+        go.Bar(
+            x=centre,
+            y=filled["accuracy"],
+            width=width * 0.92,
+            name="Right",
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "array": filled["accuracy_high"] - filled["accuracy"],
+                "arrayminus": filled["accuracy"] - filled["accuracy_low"],
+                "color": GREY,
+                "thickness": 1.5,
+                "width": 3,
+            },
+            customdata=filled[["n", "confidence", "accuracy_low", "accuracy_high"]],
+            hovertemplate="%{y:.1%} right (%{customdata[2]:.1%} to %{customdata[3]:.1%})<br>"
+            "mean confidence %{customdata[1]:.1%}<br>n = %{customdata[0]:,}<extra></extra>",
+        ),
+        row=1,
+        col=1,
+    )
+    points = {"x": filled["confidence"], "y": filled["confidence"], "mode": "markers", "name": "Mean confidence"}
+    figure.add_trace(
+        go.Scatter(**points, marker={"symbol": "line-ew-open", "size": 14}, hoverinfo="skip"), row=1, col=1
+    )
+    diagonal = {"x": [0, 1], "y": [0, 1], "mode": "lines", "name": "Perfect", "hoverinfo": "skip"}
+    figure.add_trace(go.Scatter(**diagonal, line={"dash": "dash", "color": GREY}), row=1, col=1)
+    n = int(filled["n"].sum())
+    means = {"Accuracy": "accuracy", "Mean confidence": "confidence"}
+    for (name, column), dash in zip(means.items(), ("dot", "dashdot"), strict=True):
+        mean = float(np.average(filled[column], weights=filled["n"]))
+        label = f"{name} {mean:.1%}"
+        line = {"dash": dash, "width": 1.5, "color": GREY}
+        figure.add_trace(
+            go.Scatter(x=[mean, mean], y=[0, 1], mode="lines", name=label, line=line, hoverinfo="name"), row=1, col=1
+        )
+    counts = {"x": centre, "y": filled["n"], "width": width * 0.92, "showlegend": False, "marker_color": GREY}
+    figure.add_trace(go.Bar(**counts, hovertemplate="n = %{y:,}<extra></extra>"), row=2, col=1)
+    figure.update_xaxes(range=[0, 1], **PERCENT)
+    figure.update_xaxes(title_text="Confidence", row=2, col=1)
+    figure.update_yaxes(title_text="Right", range=[0, 1.02], row=1, col=1, **PERCENT)
+    figure.update_yaxes(title_text=f"Answers, n = {n:,}", nticks=3, row=2, col=1)
+    figure.update_layout(height=460, margin=MARGIN, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})
+    return figure
+
+
+def histogram_figure(table: pd.DataFrame) -> go.Figure:
+    """Right and wrong answers by confidence, each as a share of its own kind, so that few wrong ones can be seen."""
+    if not (table["right"].sum() + table["wrong"].sum()):
+        return _empty()
+    figure = go.Figure()
+    centre, width = (table["low"] + table["high"]) / 2, table["high"] - table["low"]
+    for column in ("right", "wrong"):
+        total = int(table[column].sum())
+        figure.add_trace(
+            go.Bar(
+                x=centre,
+                y=table[column] / max(total, 1),
+                width=width * 0.92,
+                name=f"{column.capitalize()}, n = {total:,}",
+                opacity=0.7,
+                customdata=table[[column, "low", "high"]],
+                hovertemplate="%{customdata[0]:,} answers at %{customdata[1]:.0%} to %{customdata[2]:.0%}<br>"
+                "%{y:.1%} of these<extra></extra>",
+            )
+        )
+    figure.update_xaxes(title_text="Confidence", range=[0, 1], **PERCENT)
+    figure.update_yaxes(title_text="Share of right, of wrong answers", **PERCENT)
+    legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
+    figure.update_layout(barmode="overlay", height=320, margin=MARGIN, legend=legend)
+    return figure
+
+
+def risk_coverage_figure(curve: pd.DataFrame, *, coverage: float | None = None) -> go.Figure:
+    """Wrong answers among the surest, with their 95 % interval; ``coverage`` marks where a threshold cuts."""
+    if curve.empty:
+        return _empty()
+    figure = go.Figure()
+    band = {
+        "x": pd.concat([curve["coverage"], curve["coverage"][::-1]]),
+        "y": pd.concat([curve["high"], curve["low"][::-1]]),
+    }
+    figure.add_trace(
+        go.Scatter(
+            **band,
+            fill="toself",
+            mode="none",
+            fillcolor="rgba(128, 128, 128, 0.2)",
+            name="95 % interval",
+            hoverinfo="skip",
+        )
+    )
+    figure.add_trace(
+        go.Scatter(
+            x=curve["coverage"],
+            y=curve["risk"],
+            mode="lines",
+            name="Wrong among accepted",
+            customdata=curve[["threshold", "n"]],
+            hovertemplate="%{x:.1%} accepted (n = %{customdata[1]:,})<br>%{y:.1%} of these wrong<br>"
+            "confidence ≥ %{customdata[0]:.3f}<extra></extra>",
+        )
+    )
+    if coverage:
+        figure.add_vline(coverage, line={"dash": "dash", "color": GREY})
+    figure.update_xaxes(title_text="Coverage: share of answers accepted, the surest first", range=[0, 1.01], **PERCENT)
+    settled = curve[curve["coverage"] >= 0.05]
+    top = max(float(settled["high"].max()) if len(settled) else 1.0, 0.01) * 1.1
+    figure.update_yaxes(title_text="Risk: wrong among these", range=[0, min(top, 1.02)], **PERCENT)
+    legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
+    figure.update_layout(height=340, margin=MARGIN, legend=legend)
+    return figure
+
+
+def _empty() -> go.Figure:
+    figure = go.Figure()
+    figure.add_annotation(text=NO_DATA, showarrow=False)
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False)
+    figure.update_layout(height=120, margin=MARGIN)
+    return figure

@@ -1,0 +1,114 @@
+"""Which classes are taken for which, and how sure accuracies are. Colours are the page's theme's.
+
+The confusion matrix is an Altair chart: its cells can be clicked, which Plotly's heat maps cannot.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import altair as alt
+import pandas as pd
+import plotly.graph_objects as go
+
+from core.diagnostics.classification import OTHER
+
+Shown = Literal["counts", "shares", "errors"]
+CELL = "cell"  # name of the selection: a click gives the cell's true and predicted class
+FEW_CLASSES, CELL_PX, SMALL_CELL_PX, ROW_PX = 14, 38, 24, 26
+NO_DATA = "Nothing to show"
+PLAIN = "replace(datum.value, /_/g, ' ')"  # of class names on an axis
+MARGIN = {"l": 10, "r": 10, "t": 10, "b": 10}
+
+
+def confusion_figure(table: pd.DataFrame, *, shown: Shown = "counts", dark: bool = False) -> alt.LayerChart:
+    """A cell for every pair of ``core.diagnostics.classification.confusion_table``, in its order.
+
+    ``errors`` leaves the diagonal empty, ``OTHER``'s too. ``dark``: the page is; numbers stand out from their cells.
+    """
+    cells = table.assign(value=table["share"] if shown == "shares" else table["n"].astype(float))
+    cells["right"] = (cells["true"] == cells["predicted"]) & (cells["true"] != OTHER)
+    if shown == "errors":
+        cells.loc[cells["true"] == cells["predicted"], "value"] = math.nan
+    highest = cells["value"].max()
+    top = float(highest) if highest > 0 else 1.0
+    cells["strong"] = cells["value"] > top * 0.3  # the scale is of square roots
+    cells["said"] = [_said(value, shown) for value in cells["value"]]
+    order = list(dict.fromkeys(table["true"]))
+    side = CELL_PX if len(order) <= FEW_CLASSES else SMALL_CELL_PX
+    axis: dict[str, Any] = {"labelExpr": PLAIN, "labelLimit": 130, "labelOverlap": False}
+    base = alt.Chart(cells).encode(
+        x=alt.X("predicted:N", sort=order, title="Answered", axis=alt.Axis(labelAngle=-60, **axis)),
+        y=alt.Y("true:N", sort=order, title="True class", axis=alt.Axis(**axis)),
+        tooltip=[
+            alt.Tooltip("true:N", title="True class"),
+            alt.Tooltip("predicted:N", title="Answered"),
+            alt.Tooltip("n:Q", title="Answers", format=",d"),
+            alt.Tooltip("of:Q", title="of the true class's", format=",d"),
+            alt.Tooltip("share:Q", title="Share of them", format=".1%"),
+        ],
+    )
+    scale = alt.Scale(type="sqrt", domain=[0, top])
+    legend = alt.Legend(title=None, format=".0%" if shown == "shares" else "~s", gradientLength=160, tickCount=4)
+    click = alt.selection_point(name=CELL, fields=["true", "predicted"], empty=False)
+    rectangles = (
+        base.mark_rect(stroke="grey", strokeOpacity=0.25, cursor="pointer")
+        .encode(color=alt.Color("value:Q", scale=scale, legend=legend))
+        .add_params(click)
+    )
+    on_strong, on_weak = ("#0f161c", "#e6edf2") if dark else ("#ffffff", "#1c2733")
+    numbers = base.mark_text(fontSize=12 if len(order) <= FEW_CLASSES else 9, cursor="pointer").encode(
+        text="said:N", color=alt.condition("datum.strong", alt.value(on_strong), alt.value(on_weak))
+    )
+    return alt.LayerChart(layer=[rectangles, numbers]).properties(height=side * len(order) + 110, width="container")
+
+
+def _said(value: float, shown: Shown) -> str:
+    """Nothing in empty cells."""
+    if math.isnan(value) or value == 0:
+        return ""
+    if shown != "shares":
+        return f"{value:,.0f}"
+    return f"{100 * value:.0f}" if value >= 0.005 else "<1"
+
+
+def interval_figure(table: pd.DataFrame, *, name: str, value: str, low: str, high: str, title: str) -> go.Figure:
+    """A point with its 95 % interval for each row, the first on top; values are shares."""
+    table = table.dropna(subset=[value])
+    if table.empty:
+        return _empty()
+    names = [str(item).replace("_", " ").capitalize() for item in table[name]]
+    figure = go.Figure(
+        go.Scatter(
+            x=table[value],
+            y=names,
+            mode="markers",
+            marker={"size": 9},
+            error_x={
+                "type": "data",
+                "symmetric": False,
+                "array": table[high] - table[value],
+                "arrayminus": table[value] - table[low],
+                "thickness": 1.5,
+                "width": 3,
+            },
+            customdata=table[[low, high, "n"]],
+            hovertemplate="%{y}: %{x:.1%}<br>%{customdata[0]:.1%} to %{customdata[1]:.1%}<br>"
+            "n = %{customdata[2]:,}<extra></extra>",
+        )
+    )
+    least = max(math.floor(float(table[low].min()) * 10) / 10 - 0.02, -0.02)
+    figure.update_xaxes(title_text=title, range=[least, 1.02], tickformat=".0%")
+    figure.update_yaxes(autorange="reversed", automargin=True, type="category")
+    figure.update_layout(height=70 + ROW_PX * len(table), margin=MARGIN)
+    return figure
+
+
+def _empty() -> go.Figure:
+    figure = go.Figure()
+    figure.add_annotation(text=NO_DATA, showarrow=False)
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False)
+    figure.update_layout(height=120, margin=MARGIN)
+    return figure

@@ -1,0 +1,22 @@
+"""Performance: how often the answers are right, and what is taken for what."""
+
+import streamlit as st
+
+from app import components, measured
+from app.records_input import records_chosen
+
+st.title("Performance", anchor=False)
+
+with components.errors_shown():
+    records = records_chosen()
+    if not measured.labelled(records):
+        st.stop()
+    measured.headline(records)
+    matrix, beside = st.columns([3, 2])
+    with matrix:
+        measured.confusions(records)
+    with beside:
+        measured.pairs(records)
+        measured.folds(records)
+    measured.classes(records)
+    measured.comparison(records)

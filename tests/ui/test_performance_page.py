@@ -1,0 +1,130 @@
+"""The Performance page: on the shipped run, on nothing, on one class, on fifty, on a broken run."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from core.config import SHIPPED_RUN
+from core.recordset import write_records
+
+Open = Callable[..., AppTest]
+
+
+def answers(classes: int, n: int = 200, *, one_class: bool = False) -> tuple[pd.DataFrame, list[str]]:
+    rng = np.random.default_rng(0)
+    names = [f"class_{k:02}" for k in range(classes)]
+    true = np.zeros(n, dtype=int) if one_class else rng.integers(0, classes, n)
+    logits = rng.normal(0, 1, (n, classes))
+    logits[np.arange(n), true] += 2.5
+    table = pd.DataFrame(
+        {
+            "clip_id": [f"c{i}" for i in range(n)],
+            "fold": np.arange(n) % 5 + 1,
+            "source_group": [f"s{i // 2}" for i in range(n)],
+            "label": [names[k] for k in true],
+            "logits": list(logits.astype(np.float32)),
+        }
+    )
+    return table, names
+
+
+@pytest.fixture
+def open_page(open_app: Open, tmp_path: Path) -> Open:
+    """A page on the shipped run, on a run of the records given, or on another source."""
+
+    def start(page: str, records: tuple[pd.DataFrame, list[str]] | None = None, source: str = "shipped") -> AppTest:
+        if records is not None:
+            folder, source = tmp_path / "runs" / "mine", "run:mine"
+            folder.mkdir(parents=True)
+            (folder / "config.json").write_text(json.dumps({"class_names": records[1]}), encoding="utf-8")
+            write_records(folder / "oof.parquet", *records)
+        app = open_app()
+        app.query_params["records"] = source
+        return app.switch_page(f"../pages/{page}.py").run()
+
+    return start
+
+
+def said(app: AppTest) -> str:
+    assert not app.exception, app.exception
+    kinds = ("markdown", "caption", "subheader", "error", "warning", "info")
+    return "\n".join(element.value for kind in kinds for element in app.get(kind)).replace("\\", "")
+
+
+def test_the_shipped_run_is_measured(open_page: Open) -> None:
+    app = open_page("performance")
+    text = said(app)
+    metrics = json.loads((SHIPPED_RUN / "metrics.json").read_text(encoding="utf-8"))
+    assert [metric.label for metric in app.metric] == ["Accuracy", "Macro-F1", "Naive baseline", "Folds"]
+    assert app.metric[0].value.startswith(f"{100 * metrics['accuracy']:.1f}")
+    assert metrics["protocol"] in text
+    assert len(app.get("vega_lite_chart")) == 1
+    assert len(app.dataframe) == 2
+    assert not app.error
+
+
+def test_a_click_on_a_cell_opens_the_inspector_with_those_clips(open_page: Open) -> None:
+    app = open_page("performance")
+    chosen = {"selection": {"cell": [{"true": "helicopter", "predicted": "sea_waves"}]}}
+    app.session_state["performance_confusion"] = chosen
+    app.run()
+    assert not app.exception
+    assert app.title[0].value == "Sample inspector"
+    assert app.query_params["true"] in ("helicopter", ["helicopter"])
+
+
+def test_nothing_logged_is_told(open_page: Open) -> None:
+    for page in ("performance", "calibration"):
+        assert "No answers yet" in said(open_page(page, source="log"))
+
+
+@pytest.mark.parametrize("page", ["performance", "calibration"])
+def test_one_class_and_fifty_are_drawn(page: str, open_page: Open, tmp_path: Path) -> None:
+    app = open_page(page, answers(10, one_class=True))
+    assert said(app)
+    assert not app.error
+    shutil.rmtree(tmp_path / "runs")
+    app = open_page(page, answers(50, 1_000))
+    assert said(app)
+    assert not app.error
+    assert len(app.multiselect) == (page == "performance")
+
+
+@pytest.mark.parametrize("page", ["performance", "calibration"])
+def test_a_corrupt_run_is_told(page: str, open_page: Open, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "mine"
+    shutil.copytree(SHIPPED_RUN, folder)
+    (folder / "oof.parquet").write_bytes(b"nothing")
+    assert "it cannot be read" in said(open_page(page, source="run:mine"))
+
+
+def test_two_runs_are_compared(open_page: Open, tmp_path: Path) -> None:
+    shutil.copytree(SHIPPED_RUN, tmp_path / "runs" / "again")
+    app = open_page("performance")
+    app.selectbox(key="performance_compared").select("run:again").run()
+    assert "no more than luck explains" in said(app)
+
+
+def test_the_threshold_says_what_it_costs(open_page: Open) -> None:
+    app = open_page("calibration")
+    assert not app.error
+    assert len(app.get("plotly_chart")) == 3
+    app.slider(key="calibration_threshold").set_value(0.0).run()
+    assert "100.0" in said(app)
+    app.slider(key="calibration_threshold").set_value(0.95).run()
+    text = said(app)
+    assert "given up" in text
+    assert not app.exception
+
+
+def test_the_model_card_says_what_the_model_is(open_page: Open) -> None:
+    app = open_page("model_card")
+    text = said(app)
+    for word in ("toy", "dog", "Fingerprint", "10.1145/2733373.2806390", "has not been evaluated"):
+        assert word in text, word
