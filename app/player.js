@@ -47,6 +47,7 @@ function build(root) {
     if (event.key in steps) audio.currentTime = clamp(audio.currentTime + steps[event.key], 0, player.facts.duration_s);
     else if (event.key === " ") audio.paused ? audio.play() : audio.pause();
     else return;
+    point(player);
     event.preventDefault();
     event.stopPropagation();
   };

@@ -24,14 +24,20 @@ CHROMIUM_OPTIONS = ("--no-sandbox", "--headless=new", "--disable-gpu", "--disabl
 
 @contextmanager
 def serve(settings: Mapping[str, str]) -> Iterator[str]:
-    """Run the app with these environment variables; yields its address and ends the server afterwards."""
+    """Run the app with these environment variables; yields its address and ends the server afterwards.
+
+    Answers are logged into a database of its own, unless one is named.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "streamlit", "run", "app/main.py", "--server.headless", "true"]
     command += ["--server.port", str(port), "--server.address", "127.0.0.1", "--browser.gatherUsageStats", "false"]
-    with tempfile.NamedTemporaryFile(suffix=".log") as log:
-        process = subprocess.Popen(command, cwd=ROOT, env=os.environ | settings, stdout=log, stderr=subprocess.STDOUT)
+    with tempfile.NamedTemporaryFile(suffix=".log") as log, tempfile.TemporaryDirectory() as folder:
+        own = {"EARSHOT_DATABASE_URL": f"sqlite:///{folder}/log.sqlite3"}
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=os.environ | own | settings, stdout=log, stderr=subprocess.STDOUT
+        )
         try:
             _wait_until_healthy(port, process, Path(log.name))
             yield f"http://127.0.0.1:{port}"
