@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 SHOWN = 500  # rows of a table; nobody scrolls through more
 TAKES = 10  # wrong clips of one confusion to choose from
+MANY = 20_000  # clips from which copies are looked for only when asked
 COMPARED = 40  # pairs whose waveforms one click compares
 CLASSES = ("label", "predicted", "suggested", "label_a", "label_b")  # columns of class names
 ANY = ""  # no filter
@@ -265,6 +266,8 @@ def near_duplicates(records: RecordSet) -> None:
     from core.diagnostics.duplicates import near_duplicates as pairs_of
 
     st.subheader("The same sound twice", anchor=False)
+    if records.n_clips > MANY and not _asked_for_pairs(records):
+        return
     pairs = services.computed(pairs_of, records)
     if pairs.empty:
         components.empty_state("No two clips of different recordings can be compared.")
@@ -308,6 +311,15 @@ def near_duplicates(records: RecordSet) -> None:
             )
             st.caption(f"{words.literal(row[f'clip_{side}'])}  \n{label}, fold {row[f'fold_{side}']}")
             links.inspector(clip=row[f"clip_{side}"]).show("Inspect", icon=":material/manage_search:")
+
+
+def _asked_for_pairs(records: RecordSet) -> bool:
+    """Whether a person wants a large set searched, which takes a while."""
+    return st.toggle(
+        f"Search {records.n_clips:,} clips for copies; this takes about {records.n_clips / 2_000:.0f} s",
+        key=state.FAILURES_SEARCHED.name,
+        persist_state="session",
+    )
 
 
 def _waveforms_compared(pairs: pd.DataFrame) -> dict[tuple[str, str], str]:

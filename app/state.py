@@ -134,6 +134,7 @@ FAILURES_PAIR: Key[str | None] = Key("failures_pair", None)  # the confusion to 
 FAILURES_TAKE: Key[int] = Key("failures_take", 0)  # which of its wrong clips, from 0
 FAILURES_SLICE: Key[str | None] = Key("failures_slice", None)  # whose clips are listed
 FAILURES_TWO: Key[int] = Key("failures_two", 0)  # which pair of near-duplicates is heard
+FAILURES_SEARCHED: Key[bool] = Key("failures_searched", False)  # a large set for copies
 FAILURES_COMPARED: Key[bool] = Key("failures_compared", False)  # waveforms of near-duplicates were asked for
 MAP_SPACE: Key[str | None] = Key("failures_map_space", None)
 MAP_METHOD: Key[str | None] = Key("failures_map_method", None)

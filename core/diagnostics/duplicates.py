@@ -1,7 +1,8 @@
 """Clips of different recordings that may be the same sound: a leak if they lie in different folds.
 
 Candidates are pairs that are each other's nearest clip from another recording, by acoustic descriptors over all clips,
-or by the embedding of the one network that both were held out of; embeddings of different networks do not compare.
+or by the embedding of the one network that both were held out of, where it answered for at most ``EMBEDDED``;
+embeddings of different networks do not compare.
 Every clip has a nearest one, so most candidates only sound alike. Where the sounds are at hand, ``shared_sound`` tells:
 it looks for stretches of the one waveform in the other. Of ESC-10's 79,651 pairs of different recordings it finds three
 that share audio, with 4, 8 and 20 agreeing stretches, one of them across folds; none of the other 5,997 pairs with the
@@ -30,6 +31,7 @@ COLUMNS = ("clip_a", "clip_b", "label_a", "label_b", "fold_a", "fold_b", "distan
 NEAREST = 6  # clips of the same recording may be nearer than the one looked for
 COMPARED_PAIRS = 20_000  # random pairs that a distance is held against
 SHOWN = 200
+EMBEDDED = 2_000  # answers of one network up to which embeddings are compared; descriptors have fewer dimensions
 SAME_DISTANCE = 0.02  # of descriptors, in interquartile ranges: not told apart by them
 COMPARE_HZ = 8_000
 STRETCH_S = 0.25
@@ -107,7 +109,7 @@ def _by_embedding(records: RecordSet) -> Iterator[tuple[int, int, float, float, 
     for _, of_network in records.table.groupby(["fold", "seed"], sort=True):
         rows = of_network.index.to_numpy(dtype=np.int64)
         rows = rows[~of_network["clip_id"].duplicated().to_numpy()]
-        if rows.size > 1:
+        if 1 < rows.size <= EMBEDDED:
             unit = unit_rows(records.embedding[rows])
             yield from _nearest_pairs(unit.astype(np.float64), rows, records, "embedding")
 
