@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import zipfile
 from pathlib import Path
 from urllib.parse import urljoin
@@ -15,8 +14,8 @@ from tests.browser.serving import ANSWER_MS, settle, upload
 
 def test_the_demo_raises_its_alarm_and_names_the_cause(page: Page, server: str) -> None:
     page.goto(urljoin(server, "drift"))
-    page.get_by_role("radio", name="Demo").click()
-    page.get_by_role("button", name=re.compile("Far away")).click()
+    page.get_by_role("radio", name="Demo").click(timeout=ANSWER_MS)
+    page.get_by_role("radio", name="Far away").click(timeout=ANSWER_MS)  # single pills are radio buttons
     alarm = page.get_by_test_id("stAlert")
     expect(alarm).to_contain_text("Drift, 200 current records against 400", timeout=ANSWER_MS)
     expect(alarm).to_contain_text("14 dB quieter")
@@ -36,7 +35,7 @@ def test_a_zip_dropped_in_is_heard_and_what_is_no_sound_is_counted(page: Page, s
         archive.writestr("../escape.ogg", clip_path.read_bytes())
         archive.writestr("notes.txt", "no sound")
     page.goto(urljoin(server, "drift"))
-    page.get_by_role("radio", name="Folder or zip").click()
+    page.get_by_role("radio", name="Folder or zip").click(timeout=ANSWER_MS)
     expect(page.get_by_test_id("stFileUploader")).to_be_visible(timeout=ANSWER_MS)
     settle(page)
     upload(page, "sounds.zip", file.getvalue())
