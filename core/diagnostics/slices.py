@@ -183,5 +183,8 @@ def _groups(clips: Clips) -> Iterator[Slice]:
         if len(found) in VALUES:
             for index, value in enumerate(found):
                 yield Slice(
-                    column.replace("_", " "), str(value), f"{column.replace('_', ' ')} is {value}", code == index
+                    column.replace("_", " "),
+                    f"{column.replace('_', ' ')} {value}",
+                    f"{column.replace('_', ' ')} is {value}",
+                    code == index,
                 )

@@ -154,7 +154,7 @@ def test_p_values_are_fishers_and_holms() -> None:
     records = answers(300, seeds=1, device=["phone", "studio", "studio"] * 100)
     clips = labelled_clips(records)
     table = weak.slice_table(records)
-    assert {"phone", "studio"} <= set(table["slice"])
+    assert {"device phone", "device studio"} <= set(table["slice"])
     total, wrong = len(clips), int(clips.wrong.sum())
     for row in table.itertuples():
         k = round(row.n * (1 - row.accuracy))
