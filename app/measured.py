@@ -51,9 +51,9 @@ def headline(records: RecordSet) -> None:
         st.caption(f"Always answering {words.plain(found.commonest).lower()}")
     with columns[3]:
         folds = found.per_fold["accuracy"]
-        st.metric("Folds", f"{words.tenth(folds.min())} to {words.tenth(folds.max())}", border=True)
+        st.metric("Weakest fold", words.tenth(folds.min()), border=True)
         st.caption(
-            f"Accuracy of {len(folds)} fold{'s' * (len(folds) != 1)}, n ≥ {int(found.per_fold['n'].min()):,} each"
+            f"The best of {len(folds)} reaches {words.tenth(folds.max())}; n ≥ {int(found.per_fold['n'].min()):,} each"
         )
     spread = f"; accuracy differs between seeds by a standard deviation of {words.tenth(found.accuracy_sd_over_seeds)}"
     st.caption(

@@ -61,7 +61,7 @@ def test_the_shipped_run_is_measured(open_page: Open) -> None:
     app = open_page("performance")
     text = said(app)
     metrics = json.loads((SHIPPED_RUN / "metrics.json").read_text(encoding="utf-8"))
-    assert [metric.label for metric in app.metric] == ["Accuracy", "Macro-F1", "Naive baseline", "Folds"]
+    assert [metric.label for metric in app.metric] == ["Accuracy", "Macro-F1", "Naive baseline", "Weakest fold"]
     assert app.metric[0].value.startswith(f"{100 * metrics['accuracy']:.1f}")
     assert metrics["protocol"] in text
     assert len(app.get("vega_lite_chart")) == 1
