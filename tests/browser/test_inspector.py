@@ -1,13 +1,15 @@
-"""The sample inspector in a real browser: links, keys, reload."""
+"""The sample inspector in a real browser: links, keys, reload, the cursor, and labels that outlive the server."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from urllib.parse import parse_qs, urlparse
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.browser.serving import ANSWER_MS, settle
+from core.store import Store
+from tests.browser.serving import ANSWER_MS, serve, settle, upload
 
 
 def shown(page: Page) -> dict[str, list[str]]:
@@ -44,3 +46,47 @@ def test_a_link_leads_to_its_clips_and_a_reload_keeps_the_place(inspector: Page)
     settle(inspector)
     assert shown(inspector) == second
     expect(inspector.get_by_text("2 of ").first).to_be_visible()
+
+
+def test_one_cursor_moves_with_the_sound_and_a_click_moves_the_sound(inspector: Page) -> None:
+    position = player(inspector)
+    position.focus()
+    inspector.keyboard.press("ArrowRight")
+    inspector.keyboard.press("ArrowRight")
+    expect(position).to_have_attribute("aria-valuenow", "0.20")
+    inspector.keyboard.press(" ")
+    moved = "slider => Number(slider.ariaValueNow) > 0.5"
+    inspector.wait_for_function(moved, arg=position.element_handle(), timeout=ANSWER_MS)
+    inspector.keyboard.press(" ")
+    box = position.bounding_box()
+    assert box is not None
+    position.click(position={"x": box["width"] / 2, "y": 150})
+    sound = inspector.locator('audio[data-part="audio"]')
+    half = sound.evaluate("audio => audio.duration / 2")
+    assert sound.evaluate("audio => audio.currentTime") == pytest.approx(half, abs=0.35)
+    assert float(position.get_attribute("aria-valuenow") or 0) == pytest.approx(half, abs=0.35)
+
+
+def test_a_corrected_label_outlives_the_server(browser: Browser, clip_path: Path, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'log.sqlite3'}"
+    settings = {"EARSHOT_DATABASE_URL": url, "EARSHOT_DATA_DIR": str(tmp_path), "EARSHOT_KEEP_AUDIO": "1"}
+    with serve(settings) as address:
+        page = browser.new_page()
+        page.set_default_timeout(ANSWER_MS)
+        page.goto(address)
+        upload(page, "mine.ogg", clip_path.read_bytes())
+        page.get_by_test_id("stMain").get_by_role("link", name="Inspect").click(timeout=ANSWER_MS)
+        choice = page.get_by_role("combobox", name="It is something else", exact=False)
+        choice.click(timeout=ANSWER_MS)
+        page.get_by_role("option", name="Helicopter").click()
+        expect(page.get_by_role("heading", name="but it is helicopter", exact=False)).to_be_visible(timeout=ANSWER_MS)
+        place = urlparse(page.url)
+        page.close()
+    assert Store.open(url).get(1).label == "helicopter"
+    with serve(settings) as address:
+        page = browser.new_page()
+        page.set_default_timeout(ANSWER_MS)
+        page.goto(f"{address}{place.path}?{place.query}")
+        expect(page.get_by_role("heading", name="but it is helicopter", exact=False)).to_be_visible(timeout=ANSWER_MS)
+        player(page)  # its sound was kept
+        page.close()
