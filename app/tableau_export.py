@@ -72,7 +72,7 @@ def choose() -> Choice:
             default=[services.SHIPPED],
             format_func=_called,
             key=state.TABLEAU_RUNS.name,
-            width=420,
+            width=340,
             help="Cross-validations and training runs with held-out answers. All must tell the same classes apart.",
         )
         window = st.selectbox(
@@ -81,12 +81,13 @@ def choose() -> Choice:
             index=None,
             placeholder="Leave out",
             key=state.TABLEAU_WINDOW.name,
-            width=200,
+            width=180,
             help="What was answered in use. With it comes how far these sounds are from those of the first run.",
         )
         version = st.selectbox(
             "Extract for",
             list(hyper.VERSIONS),
+            index=list(hyper.VERSIONS).index(hyper.VERSION),
             format_func=lambda version: hyper.VERSIONS[version],
             key=state.TABLEAU_VERSION.name,
             width=240,
