@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,6 +62,7 @@ def models_panel(desk: Administration) -> None:
     st.caption("Accuracy is of clips that the answering network never heard, with its 95 % interval (Wilson).")
     name = st.selectbox("Run", list(own), key=state.ADMIN_RUN.name, width=420)
     run = own[name]
+    _compared(run, [other for other in finished if other != name])
     _tuned(run)
     _warn(run)
     with st.container(horizontal=True):
@@ -87,6 +89,27 @@ def models_panel(desk: Administration) -> None:
             help="Model, held-out records, metrics, curves and log as a zip, without the networks of single folds.",
         )
     st.caption(f"{words.run_in_words(run)} · model {run.fingerprint[:12]}", help=f"Fingerprint: {run.fingerprint}")
+
+
+def _compared(run: RunFacts, others: Sequence[str]) -> None:
+    """Whether the run answers the same held-out clips better than another."""
+    from core.diagnostics.classification import compare
+
+    other = st.selectbox(
+        "Compare with",
+        others,
+        index=None,
+        placeholder="Choose a run",
+        key=state.ADMIN_OTHER.name,
+        width=420,
+        help="On the clips that both answered without having heard them.",
+    )
+    if other is None:
+        return
+    with components.errors_shown():
+        found = compare(services.records(services.source_of(other)), services.records(services.source_of(run.name)))
+        st.markdown(words.comparison(run.name, other, found))
+        st.caption(f"p by {found.test}: how often a difference as large comes about between equally good models.")
 
 
 def _tuned(run: RunFacts) -> None:

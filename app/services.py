@@ -544,6 +544,11 @@ def runs() -> list[RunFacts]:
     return [*runs_in(settings().runs_dir), shipped]
 
 
+def source_of(run: str) -> str:
+    """Where the records of a run named as in ``runs`` are: one of ``record_sources``."""
+    return SHIPPED if run == SHIPPED else RUN + run
+
+
 def training_curves(folder: Path) -> DataFrame:
     """``member, epoch, metric, value``; read again when the run has written more."""
     from core.training.curves import stamp

@@ -12,6 +12,7 @@ from core.records import Prediction, SourceFacts
 
 if TYPE_CHECKING:
     from core.artifact import Manifest
+    from core.diagnostics.classification import Comparison
     from core.diagnostics.noise import NoiseScan
     from core.training.overview import RunFacts
 
@@ -198,6 +199,18 @@ def remaining(value_s: float | None) -> str:
     if minutes < 90:
         return f"about {minutes}{SPACE}min left"
     return f"about {value_s / 3600:.1f}{SPACE}h left"
+
+
+def comparison(name: str, other: str, found: Comparison) -> str:
+    """Whether one run answers the same clips better than another, and how sure that is."""
+    points, low, high = (100 * value for value in (found.difference.value, found.difference.low, found.difference.high))
+    told = "better" if points > 0 else "worse"
+    verdict = f"**{literal(name)} is {told}**" if found.p < 0.05 else "**Not told apart from chance**"
+    return (
+        f"{verdict}: {tenth(found.b.value)} against {tenth(found.a.value)} of {literal(other)} on the {found.n:,} "
+        f"held-out clips that both answered; {points:+.1f} points ({low:+.1f} to {high:+.1f}), "
+        f"p{SPACE}={SPACE}{found.p:.2g}."
+    )
 
 
 def epoch_in_words(metrics: Mapping[str, float]) -> str:
