@@ -1,0 +1,100 @@
+"""The Admin page in a real browser, with real trainings: launch, watch, come back, cancel, promote, classify."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from core.artifact import read_manifest
+from core.config import Settings
+from core.jobs import LocalTrainer, jobs_in
+from tests.browser.serving import ANSWER_MS, serve, settle, upload
+from tests.synthetic_dataset import write_dataset
+
+TOKEN = "a token of more than sixteen"
+LONG = 4_000  # epochs of the training that is cancelled
+TRAINED_MS = 240_000  # measured 12 s; machines are slow and busy
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """A server over a tiny dataset and an empty runs folder: its address and the folder."""
+    root = tmp_path_factory.mktemp("admin")
+    write_dataset(root / "toy", n_classes=2, folds=2, per_class_and_fold=2, duration_s=0.5, sample_rate_hz=16_000)
+    settings = {
+        "EARSHOT_DATA_DIR": str(root / "toy"),
+        "EARSHOT_RUNS_DIR": str(root / "runs"),
+        "EARSHOT_DATABASE_URL": f"sqlite:///{root / 'store.sqlite3'}",
+        "EARSHOT_ADMIN_TOKEN": TOKEN,
+    }
+    with serve(settings) as address:
+        yield address, root / "runs"
+    trainer = LocalTrainer(root / "runs")
+    for job in jobs_in(root / "runs"):
+        trainer.cancel(job.id)
+
+
+def sign_in(page: Page, token: str) -> None:
+    page.get_by_label("Admin token", exact=True).last.fill(token)
+    page.get_by_role("button", name="Sign in").click()
+    settle(page)
+
+
+def launch(page: Page, epochs: int) -> None:
+    field = page.get_by_test_id("stNumberInput").filter(has_text="Epochs").locator("input")
+    field.fill(str(epochs))
+    field.press("Enter")
+    settle(page)
+    page.get_by_role("button", name="Launch").click()
+    settle(page)
+
+
+def test_a_training_is_launched_watched_left_and_found_again_and_its_model_promoted(
+    browser: Browser, world: tuple[str, Path]
+) -> None:
+    address, runs = world
+    page = browser.new_page(viewport={"width": 1280, "height": 1000})
+    page.set_default_timeout(ANSWER_MS)
+    expect.set_options(timeout=ANSWER_MS)
+    page.goto(f"{address}/admin")
+    for _ in range(5):
+        sign_in(page, "wrong")
+        expect(page.get_by_text("Expected the admin token, got another text")).to_be_visible()
+    sign_in(page, TOKEN)
+    expect(page.get_by_text("Too many wrong tokens were sent")).to_be_visible()
+    page.wait_for_timeout(2_500)  # the first wait is 2 s
+    sign_in(page, TOKEN)
+    expect(page.get_by_text("Signed in as admin.")).to_be_visible()
+    assert TOKEN not in page.url
+
+    launch(page, 2)
+    launch(page, LONG)
+    expect(page.get_by_text("Waits for its turn")).to_be_visible()
+    first, second = sorted(jobs_in(runs), key=lambda job: job.queued_at)
+    expect(page.get_by_text(re.compile(rf"Epoch [1-9]\d* of {LONG}"))).to_be_visible(timeout=TRAINED_MS)
+
+    page.reload()
+    sign_in(page, TOKEN)
+    expect(page.get_by_text(f"{first.id} · finished")).to_be_visible()
+    expect(page.get_by_text(re.compile(rf"Epoch [1-9]\d* of {LONG}"))).to_be_visible()
+    expect(page.get_by_test_id("stPlotlyChart").first).to_be_visible()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_text(f"{second.id} · cancelled")).to_be_visible()
+    expect(page.get_by_role("button", name="Resume")).to_be_visible()
+
+    page.get_by_role("tab", name="Models").click()
+    expect(page.get_by_text("This model is uncalibrated")).to_be_visible()
+    page.get_by_role("button", name="Promote").click()
+    fingerprint = read_manifest(runs / first.id / "artifact").fingerprint
+    expect(page.get_by_text(f"Serving {fingerprint[:12]}")).to_be_visible()
+    assert Settings.model_validate({"runs_dir": runs}).artifact == runs / "served" / fingerprint
+
+    page.get_by_role("link", name="Classify").click()
+    clip = next((runs.parent / "toy" / "audio").iterdir())
+    upload(page, clip.name, clip.read_bytes())
+    expect(page.get_by_text(f"model {fingerprint[:12]}")).to_be_visible(timeout=ANSWER_MS)
+    page.close()
