@@ -75,16 +75,23 @@ def command(server: Any, *arguments: str, **more: str) -> str:
 @contextmanager
 def environment(values: Mapping[str, str | None]) -> Iterator[None]:
     """These variables, and a client of Modal that has seen no others."""
-    from modal.client import _Client
-
     before = {name: os.environ.get(name) for name in values}
+    _forget()
     _set(values)
-    _Client._set_env_client(None)
     try:
         yield
     finally:
+        _forget()
         _set(before)
-        _Client._set_env_client(None)
+
+
+def _forget() -> None:
+    """Close the client that Modal keeps for the process, so that the next one is made from the variables then."""
+    import modal
+    from modal.client import _Client
+
+    if _Client._client_from_env is not None:
+        modal.Client.from_env().close()
 
 
 def _set(values: Mapping[str, str | None]) -> None:
