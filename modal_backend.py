@@ -47,7 +47,7 @@ from modal.exception import (
 from modal.exception import ConnectionError as NotConnectedError
 from modal.types import FileEntryType
 
-from core.config import Settings
+from core.config import Settings, TrainConfig
 from core.errors import AudioError, BackendError, DatasetError, EarshotError, RunError
 from core.jobs import (
     ACTIVE,
@@ -84,6 +84,7 @@ PYTHON = "3.11"
 CORES = 2  # decoding, descriptors, augmentation; the GPU does the rest
 INFERENCE_MEMORY_MIB = 8_192  # sixteen sounds of ten minutes at once
 TRAINING_MEMORY_MIB = 12_288  # ESC-50 takes 4.2 GB
+EPOCHS = TrainConfig().epochs
 BATCH = 16  # questions answered together
 BATCH_WAIT_MS = 20  # how long the first of them waits for others
 MAX_CONTAINERS = 4
@@ -210,7 +211,7 @@ def api() -> FastAPI:
 def train(
     dataset: str = "",
     fold: str = "1",
-    epochs: int = 320,
+    epochs: int = EPOCHS,
     seed: int = 0,
     settings: str = "",
     run_id: str = "",
@@ -276,7 +277,7 @@ def train_member(dataset: str, run_id: str, member: str) -> dict[str, str]:
 def cross_validate(
     dataset: str = "",
     seeds: int = 3,
-    epochs: int = 320,
+    epochs: int = EPOCHS,
     settings: str = "",
     leave_out: str = "",
     run_id: str = "",

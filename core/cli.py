@@ -314,6 +314,9 @@ def drift(
     reference: Annotated[
         Path, typer.Option(help="Records to judge them by: a Parquet file or a run folder; the shipped run otherwise.")
     ] = SHIPPED_RUN,
+    classes: Annotated[
+        str | None, typer.Option(metavar="A,B,C", help="Class names in the order of the logits, for files without.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Every number of the comparison as JSON.")] = False,
     permutations: Annotated[int, typer.Option(min=200, help="Of the null that each effect is held against.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="Of the permutations.")] = 0,
@@ -327,8 +330,9 @@ def drift(
     from core.diagnostics.drift import compare
     from core.sources import of_path
 
-    before = of_path(reference)
-    now = of_path(current, fallback_names=before.class_names)
+    names = classes.split(",") if classes else None
+    before = of_path(reference, class_names=None if reference.is_dir() else names)
+    now = of_path(current, class_names=None if current.is_dir() else names, fallback_names=before.class_names)
     report = compare(before, now, rng=np.random.default_rng(seed), permutations=permutations)
     print(json.dumps(report.as_json(), indent=2, ensure_ascii=False) if as_json else report.in_words())
 
@@ -361,7 +365,8 @@ def tableau(
 
     settings = Settings.load()
     wanted = formats_of(formats)
-    window = None if log_since is None else (sources.moment(log_since), sources.moment(log_until))
+    asked = log_since is not None or log_until is not None
+    window = (sources.moment(log_since), sources.moment(log_until)) if asked else None
     with tqdm(total=100, desc="tableau", bar_format="{desc}: {percentage:3.0f} %|{bar}| {postfix}") as bar:
 
         def show(share: float, what: str) -> None:

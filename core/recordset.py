@@ -4,7 +4,7 @@ A records file is Parquet with these columns, one row an answer:
 
     clip_id       text     which sound
     fold          integer  fold that was held out; 0 in logs
-    source_group  text     recording the clip was cut from; clips of one recording are not independent
+    source_group  text     recording the clip was cut from (null: the clip); clips of one are not independent
     label         text     true class; empty or null where nobody knows
     logits        list of float32, one a class, uncalibrated
     embedding     list of float32 (optional)
@@ -12,7 +12,8 @@ A records file is Parquet with these columns, one row an answer:
     descriptors   float64  (optional) any of ``core.descriptors.NAMES``
 
 Class names, in the order of the logits, stand in the file's metadata under ``class_names`` as JSON, or are given by
-the caller; without either they are the sorted labels, if there are as many as logits.
+the caller; without either they are the sorted labels, if there are as many as logits, or the shipped model's classes,
+whichever the labels agree with more often.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -257,7 +258,8 @@ def record_set(
     else:
         usable &= _note(known, "with a label that is no class", notes)
     if embedding is None and "embedding" in table:
-        width = next((len(row) for row in table["embedding"] if _is_row(row)), 0)
+        lengths = np.bincount([len(row) for row in table["embedding"] if _is_row(row)], minlength=1)
+        width = int(lengths.argmax())  # the commonest
         embedding, fits = _stacked(table["embedding"], width)
         usable &= _note(fits, "with an embedding of another length", notes)
     whole = {}
@@ -270,7 +272,7 @@ def record_set(
     plain = table.drop(columns=[c for c in VECTORS if c in table]).assign(
         label=label,
         clip_id=table["clip_id"].astype("str"),
-        source_group=table["source_group"].astype("str"),
+        source_group=table["source_group"].astype("str").fillna(table["clip_id"].astype("str")),
         **whole,
     )
     if keep_other_labels:
@@ -376,7 +378,7 @@ def _names_in(schema: pa.Schema) -> tuple[str, ...] | None:
 
 
 def _guess(table: pd.DataFrame, logits: NDArray[np.float32] | None, fallback_names: Sequence[str]) -> tuple[str, ...]:
-    labels = sorted(set(_labels(table["label"]).dropna())) if "label" in table else []
+    labels = _in_order(set(_labels(table["label"]).dropna())) if "label" in table else []
     if logits is not None:
         width = logits.shape[1]
     elif "logits" in table and len(table):
@@ -386,15 +388,28 @@ def _guess(table: pd.DataFrame, logits: NDArray[np.float32] | None, fallback_nam
         width = len(labels)
     if not len(table) and fallback_names:
         return tuple(fallback_names)  # nothing says otherwise
-    if len(fallback_names) == width and set(labels) <= set(fallback_names):
-        return tuple(fallback_names)
-    if len(labels) == width:
-        return tuple(labels)
+    orders = [tuple(fallback_names)] if len(fallback_names) == width and set(labels) <= set(fallback_names) else []
+    orders += [tuple(labels)] if len(labels) == width else []
+    if orders:  # where both fit, the order in which the answers agree with the labels more often
+        return orders[0] if len(orders) == 1 or logits is None else max(orders, key=partial(_agreement, table, logits))
     raise RecordsError(
         f"Expected the names of {width} classes in the order of the logits, and the records have {len(labels)} "
         "different labels. Give --classes, or store them as JSON in the file's metadata under class_names.",
         code="no_class_names",
     )
+
+
+def _agreement(table: pd.DataFrame, logits: NDArray[np.float32], names: tuple[str, ...]) -> float:
+    """Share of records whose largest logit is their label's, if ``names`` are in the order of the logits."""
+    return float((np.asarray(names, dtype=object)[logits.argmax(axis=1)] == _labels(table["label"])).mean())
+
+
+def _in_order(labels: set[str]) -> list[str]:
+    """Sorted as numbers where all are numbers, else as text."""
+    try:
+        return sorted(labels, key=float)
+    except ValueError:
+        return sorted(labels)
 
 
 def _matrix(column: pa.ChunkedArray) -> NDArray[np.float32] | None:

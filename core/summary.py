@@ -99,7 +99,9 @@ def summary(records: RecordSet, *, seed: int = 0) -> dict[str, Any]:
 
 
 def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [dict(zip(table.columns, row, strict=True)) for row in table.itertuples(index=False, name=None)]
+    """Each row by column; counts of bins are whole numbers."""
+    rows = [dict(zip(table.columns, row, strict=True)) for row in table.itertuples(index=False, name=None)]
+    return [row | {"bins": int(row["bins"])} if row.get("bins", np.nan) == row.get("bins") else row for row in rows]
 
 
 def _reached(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Browsers last: playwright keeps an event loop running in this thread, in which nothing else may start one."""
+    items.sort(key=lambda item: "browser" in item.path.relative_to(ROOT).parts)
+
+
 @pytest.fixture(scope="session")
 def esc10_dir() -> Path:
     """ESC-10 in ESC-50's layout: ``ESC50_DIR``, else beside the repository. In CI missing data is a failure."""

@@ -80,6 +80,9 @@ def _edges(pooled: Floats, bins: int) -> Floats:
     return np.linspace(low, high, bins + 1)
 
 
+DAYS_AT_MOST = 31  # a day takes about 0.07 s, and a year of them would not be read
+
+
 def over_time(
     reference: RecordSet,
     current: RecordSet,
@@ -90,13 +93,13 @@ def over_time(
     """One row a day (UTC) of ``created_at``, ``DAY_COLUMNS``: each day's verdict with its n, oldest first.
 
     The days that have enough records share one ``ALPHA``, so that many quiet days make no alarm. Embeddings are left
-    to the whole window. Empty where records bear no time.
+    to the whole window. The latest ``DAYS_AT_MOST`` days; empty where records bear no time.
     """
     empty = pd.DataFrame(columns=list(DAY_COLUMNS))
     if "created_at" not in current.table or not len(current):
         return empty
     days = pd.to_datetime(current.table["created_at"], utc=True, errors="coerce").dt.floor("D")
-    counts = days.value_counts()
+    counts = days.value_counts().sort_index().tail(DAYS_AT_MOST)
     judged = max(1, int((counts >= ENOUGH).sum()))
     rows = [
         _day(day, reference, current.take((days == day).to_numpy(dtype=bool)), rng, permutations, ALPHA / judged)

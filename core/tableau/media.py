@@ -5,6 +5,7 @@ Written as they are asked for, once each: a picture of the log-mel spectrogram a
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -43,6 +44,7 @@ class MediaFolder:
         self._base = base_url.rstrip("/") + "/" if base_url else ""
         self._log_mel = LogMel(audio, features)
         self._known: dict[str, tuple[str | None, str | None]] = {}
+        self._taken: set[str] = set()
 
     def paths(self, clip_id: str) -> tuple[str | None, str | None]:
         """Write a clip's files the first time it is asked for. No sound or no usable one: no paths."""
@@ -59,6 +61,9 @@ class MediaFolder:
         name = Path(clip_id)
         suffix = name.suffix.lower() if SUFFIX.fullmatch(name.suffix.lower()) else f".{wave.source.container}"
         stem = re.sub(r"[^\w.-]", "_", name.stem if name.suffix else clip_id, flags=re.ASCII)
+        if stem != (name.stem if name.suffix else clip_id) or stem in self._taken:  # another clip may be called so, too
+            stem = f"{stem}-{hashlib.sha256(clip_id.encode()).hexdigest()[:8]}"
+        self._taken.add(stem)
         picture, sound = f"{THUMBNAILS}/{stem}.png", f"{SOUNDS}/{stem}{suffix}"
         with whole(self._out / picture) as beside:
             matplotlib.image.imsave(beside, self._spectrogram(wave.samples), cmap="magma", origin="lower", format="png")

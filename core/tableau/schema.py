@@ -33,7 +33,7 @@ ARROW: dict[str, pa.DataType] = {
     "time": pa.timestamp("us", "UTC"),
 }
 QUALITY = ("silent", "clipped", "band_limited", "short", "channels_cancel", "truncated")
-FORMULA = r"^[\s\x{a0}\x{feff}\x{3000}]*[=+\-@＝＋－＠]"
+FORMULA = r"^[\s\p{Z}\p{Cf}]*[=+\-@＝＋－＠]"  # behind spaces of any kind, and what is not seen
 CONTROL = r"[\x00-\x1f\x7f-\x{9f}\x{2028}\x{2029}]"
 PICTURES = {code: chr(0x2400 + code) for code in range(0x20)} | {0x7F: "␡", 0x2028: "␤", 0x2029: "␤"}
 PICTURES |= dict.fromkeys(range(0x80, 0xA0), "\N{REPLACEMENT CHARACTER}")

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import mannwhitneyu
 
-from core.diagnostics.unknown import auroc, fpr95, separation
+from core.diagnostics.unknown import aupr, auroc, fpr95, separation
 
 
 def scores(seed: int = 0, shift: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -42,3 +42,14 @@ def test_an_empty_side_gives_nan() -> None:
     empty = separation(np.zeros(0), np.ones(3), rng=np.random.default_rng(0))
     assert np.isnan(empty.auroc.value)
     assert (empty.n_known, empty.n_unknown) == (0, 3)
+
+
+def test_auroc_and_aupr_agree_with_scikit_learn_also_with_ties() -> None:
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    rng = np.random.default_rng(0)
+    for digits in (0, 1, 8):
+        known, unknown = rng.normal(0, 1, 90).round(digits), rng.normal(0.7, 1, 60).round(digits)
+        truth, scores = np.repeat([0, 1], [90, 60]), np.concatenate([known, unknown])
+        assert auroc(known, unknown) == pytest.approx(roc_auc_score(truth, scores))
+        assert aupr(known, unknown) == pytest.approx(average_precision_score(truth, scores))

@@ -243,3 +243,31 @@ def test_a_file_that_is_no_parquet_is_told(tmp_path: Path) -> None:
     assert told.value.code == "unreadable_records"
     with pytest.raises(RecordsError, match="it cannot be read"):
         read_records(b"PAR1 and nothing else")
+
+
+@pytest.mark.parametrize("order", [NAMES, NAMES[::-1]], ids=["sorted", "the caller's"])
+def test_where_two_orders_of_classes_fit_the_one_that_agrees_with_the_labels_is_taken(
+    order: tuple[str, ...], tmp_path: Path
+) -> None:
+    right = [np.eye(3, dtype=np.float32)[order.index(NAMES[i % 3])] for i in range(30)]
+    table(logits=right).to_parquet(tmp_path / "r.parquet")
+    read = read_records(tmp_path / "r.parquet", fallback_names=NAMES[::-1])
+    assert read.class_names == order
+    assert read.correct.all()
+
+
+def test_labels_that_are_numbers_are_sorted_as_numbers(tmp_path: Path) -> None:
+    labels = np.arange(36) % 12
+    table(36, label=labels, logits=list(np.eye(12, dtype=np.float32)[labels])).to_parquet(tmp_path / "r.parquet")
+    assert read_records(tmp_path / "r.parquet").correct.all()
+
+
+def test_a_clip_without_a_source_is_its_own() -> None:
+    given = records(table(source_group=[None] * 30))
+    assert given.table["source_group"].tolist() == given.table["clip_id"].tolist()
+
+
+def test_one_odd_embedding_costs_its_own_record_alone() -> None:
+    rows = table()
+    rows.at[0, "embedding"] = np.zeros(7, dtype=np.float32)
+    assert len(records(rows)) == 29

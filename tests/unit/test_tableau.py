@@ -485,6 +485,11 @@ def test_gold_tables_are_of_the_shipped_model_and_whole() -> None:
     assert mel["frequency_hz"].between(40, 15_000).all()
 
 
+@pytest.mark.parametrize("before", ["", " ", "\u2003", "\u202f", "\u200b", "\u00ad", "\ufeff"])
+def test_no_space_hides_a_formula(before: str) -> None:
+    assert schema.safe_text(pa.array([f"{before}=1+1"])).to_pylist() == [f"'{before}=1+1"]
+
+
 def test_thumbnails_and_sounds_are_written_once_and_named_safely(tmp_path: Path) -> None:
     from core.audio import write_wav
     from core.tableau.media import MediaFolder
@@ -494,7 +499,8 @@ def test_thumbnails_and_sounds_are_written_once_and_named_safely(tmp_path: Path)
 
     def read(clip_id: str) -> bytes | None:
         asked.append(clip_id)
-        return {"clip0.wav": wave, "../evil name": wave, "clip1.wav": b"no sound"}.get(clip_id)
+        sounds = {"clip0.wav": wave, "../evil name": wave, "../evil_name": wave, "clip1.wav": b"no sound"}
+        return sounds.get(clip_id)
 
     media = MediaFolder(tmp_path, read, base_url="https://example.org/e/")
     assert media.paths("clip0.wav") == (
@@ -505,7 +511,10 @@ def test_thumbnails_and_sounds_are_written_once_and_named_safely(tmp_path: Path)
     assert asked.count("clip0.wav") == 1
     assert media.paths("clip1.wav") == (None, None)
     assert media.paths("clip2.wav") == (None, None)
-    assert media.paths("../evil name")[0] == "https://example.org/e/thumbnails/.._evil_name.png"
+    evil, other = media.paths("../evil name")[0], media.paths("../evil_name")[0]
+    assert evil is not None
+    assert evil.startswith("https://example.org/e/thumbnails/.._evil_name-")
+    assert evil != other
     assert (tmp_path / "thumbnails" / "clip0.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "audio" / "clip0.wav").read_bytes() == wave
     star = tables.build([parts.of_records(answers(4))], tmp_path / "facts.parquet", media=media)
