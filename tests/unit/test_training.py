@@ -196,7 +196,7 @@ def test_two_writers_cannot_share_a_run_folder(dataset: Dataset, tmp_path: Path)
 def test_a_run_that_breaks_says_why_in_its_status(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(loop, "fit", full)
@@ -348,7 +348,7 @@ def test_a_recording_that_crosses_folds_is_left_out_of_training(
         for index, clip in enumerate(dataset.clips)
     ]
     sizes = []
-    monkeypatch.setattr(loop, "fit", lambda module, data, *_: sizes.append(data.bank.targets.numel()))
+    monkeypatch.setattr(loop, "fit", lambda module, data, *_, **__: sizes.append(data.bank.targets.numel()))
     monkeypatch.setattr(loop.Journal, "close", lambda *_: None)
     loop.train(ask(dataset), dataclasses.replace(dataset, clips=tuple(crossing)), RunFolder(tmp_path / "run"))
     assert sizes == [len(dataset.clips) * 2 // 3 - 1]
