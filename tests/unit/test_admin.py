@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from core.adaptation import Plan
 from core.admin import FREE_ATTEMPTS, LONGEST_WAIT_S, TICKET_S, TOKEN_FILE, Admin, Gate, Ticket, admin_token, listed
 from core.administration import Administration, sign_in
 from core.config import Settings
+from core.dataset import Dataset
 from core.errors import AdminError, RunError, SettingsError
 from core.jobs import TrainingRequest, jobs_in
 from core.store import Store
@@ -185,7 +187,7 @@ def test_an_action_is_written_down_with_who_what_and_how_it_went(store: Store, t
         desk.promote("nothing")
     assert trainer.asked == ["start by ada"]
     assert outcomes(store) == [("ada", "promote", "failed: no_run"), ("ada", "launch", "done")]
-    assert "fold of toy, fold 1, 320 epochs" in store.actions()["subject"].iloc[1]
+    assert "fold of toy, fold 1, 240 epochs" in store.actions()["subject"].iloc[1]
 
 
 def test_every_action_asks_the_guard_and_a_refusal_does_nothing_but_stand_in_the_audit(
@@ -193,9 +195,11 @@ def test_every_action_asks_the_guard_and_a_refusal_does_nothing_but_stand_in_the
 ) -> None:
     trainer = Trainer()
     desk = administration(store, tmp_path, trainer, may=False)
+    base = Dataset(name="toy", root=tmp_path, class_names=("dog", "rain"), clips=(), content_hash="")
+    plan = Plan(taken=(), new_classes=(), left_out={})
     actions = {
         "launch": lambda: desk.launch(TrainingRequest(dataset=tmp_path)),
-        "adapt": lambda: desk.adapt(None, None, init=tmp_path, epochs=1, learning_rate=1e-4),  # type: ignore[arg-type]
+        "adapt": lambda: desk.adapt(base, plan, init=tmp_path, epochs=1, learning_rate=1e-4),
         "cancel": lambda: desk.cancel("a"),
         "resume": lambda: desk.resume("a"),
         "promote": lambda: desk.promote("a"),

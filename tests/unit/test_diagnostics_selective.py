@@ -66,7 +66,11 @@ def test_measures_are_those_of_scikit_learn_torchmetrics_and_pandas() -> None:
     assert table.loc["nll", "value"] == pytest.approx(log_loss(true, p, labels=range(4)))
     assert table.loc["brier", "value"] == pytest.approx(((p - np.eye(4)[true]) ** 2).sum(axis=1).mean())
     by_class = [
-        float(binary_calibration_error(torch.from_numpy(p[:, k]), torch.from_numpy((true == k).astype(int)), n_bins=15))
+        float(
+            binary_calibration_error(
+                torch.from_numpy(p[:, k].copy()), torch.from_numpy((true == k).astype(int)), n_bins=15
+            )
+        )
         for k in range(4)
     ]
     assert table.loc["classwise_ece", "value"] == pytest.approx(np.mean(by_class), abs=1e-6)

@@ -31,7 +31,10 @@ def test_every_stage_is_reported_with_its_shape(classifier: Classifier, sound: n
         assert stage.cam.shape == stage.maps.shape[1:] == stage.mean_map.shape
         assert stage.maps.min() >= 0
         assert 0 <= stage.cam.min() <= stage.cam.max() <= 1 + 1e-6
-    assert explained.log_mel.shape == (classifier.manifest.features.n_mels, 1 + sound.size // 320)
+    assert explained.log_mel.shape == (
+        classifier.manifest.features.n_mels,
+        1 + sound.size // classifier.manifest.features.hop_samples,
+    )
     assert explained.mel_hz.shape == (classifier.manifest.features.n_mels,)
 
 
