@@ -442,18 +442,6 @@ def test_who_waits_too_long_hears_504_and_nothing_is_stored(classifier: Classifi
     assert store.records(classifier.manifest.fingerprint).empty
 
 
-def test_closing_finishes_what_was_accepted(classifier: Classifier, store: Store) -> None:
-    backend, answers = Slow(classifier), list[Any]()
-    with client(backend, store, api_workers=1) as caller:
-        threads = [post_in_thread(caller, answers) for _ in range(3)]
-        assert backend.begun.acquire(timeout=60)
-        wait_for_depth(caller, 2)
-        threading.Timer(0.2, backend.go_on.set).start()
-    for thread in threads:
-        thread.join(60)
-    assert [answer.status_code for answer in answers] == [200] * 3
-
-
 def test_where_the_database_fails_nothing_is_acknowledged(
     classifier: Classifier, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
