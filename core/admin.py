@@ -107,16 +107,20 @@ class Gate:
 
 
 def listed(email: str | None, *, verified: object, settings: Settings) -> Admin:
-    """Whom an identity provider vouches for, if they are on the list. Raises ``AdminError``."""
+    """Whom an identity provider vouches for, if they are on the list. Raises ``AdminError``.
+
+    ``verified`` is the claim ``email_verified`` and must be True: where it is missing, people may be able to write any
+    address into their account.
+    """
     if not settings.admins:
         raise AdminError(
             "Nobody may administer: [auth] is set up but EARSHOT_ADMIN_EMAILS names nobody. Name the admins there.",
             code="no_admins",
         )
-    if not email or verified is False or email.lower() not in settings.admins:
+    if not email or verified is not True or email.lower() not in settings.admins:
         raise AdminError(
             f"{email or 'An account without an e-mail address'} may not administer. "
-            "Sign in with an account that EARSHOT_ADMIN_EMAILS names.",
+            "Sign in with an account that EARSHOT_ADMIN_EMAILS names, at a provider that says it verified the address.",
             code="not_listed",
         )
     return Admin(email.lower())

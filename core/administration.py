@@ -74,7 +74,7 @@ class Administration:
 
     def _run(self, name: str) -> Path:
         folder = self.runs_dir / name
-        if Path(name).name != name or name.startswith(".") or not folder.is_dir():
+        if not name or Path(name).name != name or name.startswith(".") or not folder.is_dir():
             raise RunError(f"Expected a run in {self.runs_dir}, got {name!r}.", code="no_run")
         return folder
 

@@ -149,7 +149,14 @@ def test_whatever_is_sent_as_a_token_is_only_wrong(gate: Gate, text: str) -> Non
 def test_an_identity_provider_vouches_for_those_on_the_list_only(tmp_path: Path) -> None:
     given = settings(tmp_path, admin_emails="Me@Example.org, you@example.org")
     assert listed("me@example.org", verified=True, settings=given) == Admin("me@example.org")
-    for email, verified in (("other@example.org", True), (None, True), ("you@example.org", False), ("", True)):
+    for email, verified in (
+        ("other@example.org", True),
+        (None, True),
+        ("you@example.org", False),
+        ("you@example.org", None),
+        ("you@example.org", "true"),
+        ("", True),
+    ):
         with pytest.raises(AdminError):
             listed(email, verified=verified, settings=given)
     with pytest.raises(AdminError, match="names nobody"):
