@@ -97,7 +97,7 @@ def test_training_is_defined_as_the_server_received_it(
 def test_containers_get_the_domain_and_the_model_and_nothing_else(modal_server: Any) -> None:
     files = set(modal_server.spec("earshot", "Inference")["files"])
     files |= set(_image_files(modal_server, "Inference"))
-    inside = {name.removeprefix("/root/") for name in files}
+    inside = {name.removeprefix(f"{modal_backend.HOME}/") for name in files}
     assert {"modal_backend.py", "core/classifier.py", "core/assets/attribution.csv"} <= inside
     assert {"served/artifact.json", "served/model.safetensors"} <= inside
     assert not [name for name in inside if name.startswith(("app/", "pages/", "tests/", ".")) or "__pycache__" in name]
