@@ -143,6 +143,7 @@ def pool(records: pd.DataFrame, class_names: Sequence[str]) -> dict[str, Any]:
     by_seed = {seed: summarise(group, class_names) for seed, group in records.groupby("seed")}
     by_fold = {fold: summarise(group, class_names)["accuracy"] for fold, group in records.groupby("fold")}
     n = int(records["clip_id"].nunique())
+    ensemble = {"ensemble": _ensemble(records, class_names)} if len(by_seed) > 1 else {}
     mean = float(np.mean([pooled["accuracy"] for pooled in by_seed.values()]))
     interval = binomtest(round(mean * n), n).proportion_ci(0.95, method="wilson")
     recalls = pd.DataFrame([pooled["recall"] for pooled in by_seed.values()]).mean()
@@ -157,7 +158,18 @@ def pool(records: pd.DataFrame, class_names: Sequence[str]) -> dict[str, Any]:
         "macro_f1": float(np.mean([pooled["macro_f1"] for pooled in by_seed.values()])),
         "recall": {str(name): float(value) for name, value in recalls.items()},
         "seeds": {str(seed): pooled for seed, pooled in by_seed.items()},
+        **ensemble,
     }
+
+
+def _ensemble(records: pd.DataFrame, class_names: Sequence[str]) -> dict[str, Any]:
+    """The seeds' networks asked together, their probabilities averaged: as much work as there are networks."""
+    of_network = pd.Series(list(softmax(_logits(records))), index=records.index)
+    mean = of_network.groupby(records["clip_id"], sort=False).agg(lambda rows: np.mean(list(rows), axis=0))
+    clips = records.drop_duplicates("clip_id").assign(logits=np.log(np.stack(mean.to_list())).tolist())
+    kept = ("n", "accuracy", "accuracy_low", "accuracy_high", "nll")
+    told = summarise(clips, class_names)
+    return {"networks": int(records["seed"].nunique())} | {name: told[name] for name in kept}
 
 
 def _sd(values: Sequence[float]) -> float | None:

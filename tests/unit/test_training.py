@@ -383,6 +383,19 @@ def test_aggregates_average_seeds_but_count_clips_once() -> None:
     assert pooled["accuracy_sd_over_seeds"] == pytest.approx(np.std([1, 0.5], ddof=1))
 
 
+def test_an_ensemble_averages_the_probabilities_of_the_seeds_of_each_clip() -> None:
+    logits = [[4.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [0.0, 3.0]]  # y: one seed wrong and sure, the other right and unsure
+    records = pd.DataFrame(
+        {"clip_id": ["x", "y", "x", "y"], "fold": 1, "seed": [0, 0, 1, 1], "label": "a"}
+        | {"logits": [np.array(row, dtype=np.float32) for row in logits]}
+    )
+    told = pool(records.sample(frac=1, random_state=0), ("a", "b"))["ensemble"]
+    p = [(1 / (1 + np.exp(-4)) + 1 / (1 + np.exp(1))) / 2, (1 / (1 + np.exp(-1)) + 1 / (1 + np.exp(3))) / 2]
+    assert (told["networks"], told["n"], told["accuracy"]) == (2, 2, 0.5)
+    assert told["nll"] == pytest.approx(-np.mean(np.log(p)))
+    assert "ensemble" not in pool(records[records["seed"] == 0], ("a", "b"))
+
+
 def test_calibration_is_measured_on_folds_that_took_no_part_in_it() -> None:
     rng = np.random.default_rng(0)
     rows = []
