@@ -40,7 +40,7 @@ def pair_chosen() -> tuple[RecordSet, RecordSet]:
         return _from_log()
     if source == FILES:
         return services.records(_reference()), _from_files()
-    return services.records(services.SHIPPED), _from_demo()
+    return _from_demo()
 
 
 def _reference(*, with_log: bool = False) -> str:
@@ -152,12 +152,12 @@ def _progress(doing: str) -> Any:
     return show
 
 
-def _from_demo() -> RecordSet:
+def _from_demo() -> tuple[RecordSet, RecordSet]:
     from core.drift_demo import PRESETS
 
     st.caption(
         "200 clips of the reference, degraded on purpose. What would you see if the microphone were exchanged, moved "
-        "away, or put beside a fan?"
+        "away, or put beside a fan? One model answered both sides, and was trained on these clips as recorded."
     )
     own = "your own choice"
     dataset = services.dataset()
@@ -172,8 +172,16 @@ def _from_demo() -> RecordSet:
     if condition is None:
         _stop("Choose what happens to the sounds: the verdict appears here.")
     if condition == own and dataset:
-        return _degraded_here(dataset)
-    return services.demo_records(condition)
+        return _against_its_own(_degraded_here(dataset))
+    return services.demo_reference(), services.demo_records(condition)
+
+
+def _against_its_own(degraded: RecordSet) -> tuple[RecordSet, RecordSet]:
+    """Beside the same clips as recorded where the shipped model answered, else beside the held-out clips."""
+    from core.recordset import TRAINED_ON
+
+    known = TRAINED_ON in degraded.table and len(degraded) and degraded.table[TRAINED_ON].all()
+    return services.demo_reference() if known else services.records(services.SHIPPED), degraded
 
 
 def _degraded_here(dataset: Any) -> RecordSet:

@@ -44,8 +44,8 @@ def tests(report: DriftReport) -> None:
         if (confidence := report.confidence) is not None:
             st.metric(
                 "Median confidence",
-                words.percent(confidence.median_current),
-                f"reference {words.percent(confidence.median_reference)}",
+                words.tenth(confidence.median_current),
+                f"reference {words.tenth(confidence.median_reference)}",
                 delta_color="off",
                 delta_arrow="off",
                 border=True,

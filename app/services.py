@@ -633,6 +633,14 @@ def demo_records(condition: str) -> RecordSet:
     return recorded_demo(condition)
 
 
+@st.cache_resource(max_entries=1, show_spinner=False)
+def demo_reference() -> RecordSet:
+    """All clips of the demo as recorded, answered by the same model."""
+    from core.drift_demo import recorded_reference
+
+    return recorded_reference()
+
+
 @dataclass(frozen=True)
 class HeardFiles:
     """Records of the files that are sounds, out of ``n_names``, and why the others are not, counted."""
@@ -673,6 +681,7 @@ def degraded_records(
     """The demo's clips, degraded now and answered by the model that answers here; the same are heard once."""
     from core.audio import decode
     from core.drift_demo import degraded_sound, demo_clips
+    from core.recordset import TRAINED_ON
 
     def waveform_of(data: bytes) -> tuple[Any, int]:
         wave = decode(data, audio=backend.manifest.audio, limits=settings().limits)
@@ -683,7 +692,11 @@ def degraded_records(
         clips = demo_clips(dataset)
         sounds = ((clip.filename, degraded_sound(clip, degrading, waveform_of)) for clip in clips)
         answers, _ = _hear(backend, sounds, len(clips), progress)
-        kept.append(_as_records(answers, backend, "degraded clips"))
+        heard = _as_records(answers, backend, "degraded clips")
+        known = demo_reference()
+        if known.fingerprint == heard.fingerprint:
+            heard.table[TRAINED_ON] = heard.table["name"].isin(known.table["clip_id"])
+        kept.append(heard)
     return kept[0]
 
 

@@ -1,8 +1,10 @@
 """Sounds degraded on purpose, so that drift and its cause can be seen before any happens.
 
-Twenty clips of every class of ESC-10, as recorded and under each of ``PRESETS``, were answered by the shipped model and
-are kept in ``core/assets/drift_demo.parquet``: descriptors and answers, no sounds. With the dataset at hand the same
-clips are degraded as one wishes. After a change of the model:
+Twenty clips of every class of ESC-10 under each of ``PRESETS``, and all clips as recorded, were answered by the shipped
+model and are kept in ``core/assets/drift_demo.parquet``: descriptors, answers and embeddings, no sounds. With the
+dataset at hand the same clips are degraded as one wishes. One network that was trained on all of them answered both
+sides, so that embeddings and unknown rates compare like with like; what it thinks of its accuracy means nothing there,
+and ``TRAINED_ON`` says so. After a change of the model:
 
     python -m core.drift_demo --data DIR    # `make gold` does it too; two minutes of one core
 """
@@ -29,11 +31,12 @@ from core.dataset import Clip, Dataset, load_dataset
 from core.errors import RecordsError
 from core.inference import leave_cores_free
 from core.records import Prediction
-from core.recordset import RecordSet, record_set
+from core.recordset import TRAINED_ON, RecordSet, record_set
 from core.robustness import add_noise, gain, low_pass
 
 DEMO_FILE = Path(__file__).parent / "assets" / "drift_demo.parquet"
 PER_CLASS = 20
+AS_RECORDED, OTHERS = "as recorded", "other clips as recorded"  # together the reference
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Degrading:
 
 
 PRESETS: Mapping[str, Degrading] = {
-    "as recorded": Degrading(),
+    AS_RECORDED: Degrading(),
     "band limit: nothing above 8 kHz": Degrading(edge_hz=8_000),
     "noise: 10 dB under the sound": Degrading(snr_db=10),
     "gain: 14 dB quieter": Degrading(gain_db=-14),
@@ -90,10 +93,13 @@ def record_demo(classifier: Classifier, dataset: Dataset, to: Path = DEMO_FILE) 
         wave = classifier.decode(data)
         return wave.samples, wave.sample_rate_hz
 
+    chosen = demo_clips(dataset)
+    names = {clip.filename for clip in chosen}
+    asked = [(condition, degrading, clip) for condition, degrading in PRESETS.items() for clip in chosen]
+    asked += [(OTHERS, Degrading(), clip) for clip in dataset.clips if clip.filename not in names]
     rows = [
         {"condition": condition, **_row(clip, classifier.predict(degraded_sound(clip, degrading, decode)))}
-        for condition, degrading in PRESETS.items()
-        for clip in demo_clips(dataset)
+        for condition, degrading, clip in asked
     ]
     table = pd.DataFrame(rows).assign(fingerprint=classifier.manifest.fingerprint)
     for name in descriptors.NAMES:
@@ -108,6 +114,7 @@ def _row(clip: Clip, answer: Prediction) -> dict[str, object]:
         "clip_id": clip.filename,
         "source_group": clip.source_group,
         "logits": np.asarray(answer.logits, dtype=np.float32),
+        "embedding": np.asarray(answer.embedding, dtype=np.float16),
         "unknown": answer.unknown,
         **answer.descriptors,
     }
@@ -115,15 +122,25 @@ def _row(clip: Clip, answer: Prediction) -> dict[str, object]:
 
 def recorded_demo(condition: str) -> RecordSet:
     """What the shipped model answered under the preset ``condition``. Raises ``RecordsError``."""
-    table = _recorded()
-    chosen = table[table["condition"] == condition].reset_index(drop=True)
-    if condition not in PRESETS or chosen.empty:
+    if condition not in PRESETS:
         raise RecordsError(f"Expected one of {', '.join(PRESETS)}, got {condition!r}.", code="no_records")
+    return _records((condition,), title=f"demo, {condition}")
+
+
+def recorded_reference() -> RecordSet:
+    """What the same model answered to every clip as recorded: what the demo is held against."""
+    return _records((AS_RECORDED, OTHERS), title="all clips as recorded")
+
+
+def _records(conditions: tuple[str, ...], *, title: str) -> RecordSet:
+    table = _recorded()
+    chosen = table[table["condition"].isin(conditions)].reset_index(drop=True)
     facts = chosen.iloc[0]
-    plain = chosen.drop(columns=["condition", "fingerprint", "class_names", "temperature"])
+    plain = chosen.drop(columns=["condition", "embedding", "fingerprint", "class_names", "temperature"])
     return record_set(
-        plain.assign(fold=0, label=None),
-        title=f"demo, {condition}",
+        plain.assign(fold=0, label=None, **{TRAINED_ON: True}),
+        embedding=np.stack(chosen["embedding"].to_list()).astype(np.float32),
+        title=title,
         class_names=str(facts["class_names"]).split(","),
         temperature=float(facts["temperature"]),
         fingerprint=str(facts["fingerprint"]),

@@ -42,6 +42,7 @@ Floats = NDArray[np.float64]
 REQUIRED = ("clip_id", "fold", "source_group", "label", "logits")
 VECTORS = ("logits", "embedding")
 CLASS_NAMES_KEY = b"class_names"
+TRAINED_ON = "trained_on"  # column: whether the answering network learnt from the very clip
 UNLABELLED = -1
 MOST_TO_FIT = 20_000  # records that a temperature is fitted on: its standard error is then under 1 %
 # What diagnostics add to a record; ``frame`` has these columns, then descriptors and whatever else came with it.

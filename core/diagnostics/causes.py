@@ -173,11 +173,17 @@ def _answers(confidence: FeatureDrift | None, classes: ClassDrift, unknown: Rate
         told = [share for share in moved[:CLASSES_NAMED] if abs(share.current - share.reference) >= gate]
         yield "; ".join(_share(share) for share in told)
     if confidence is not None and confidence.flag:
-        direction = "less" if confidence.median_shift < 0 else "more"
-        yield (
-            f"{direction} confident answers: median {confidence.median_current:.0%}, "
-            f"{confidence.median_reference:.0%} in the reference"
-        )
+        yield _of_confidence(confidence.median_current, confidence.median_reference)
+
+
+def _of_confidence(current: float, reference: float) -> str:
+    """Medians with as many digits as tell them apart."""
+    for digits in (0, 1, 2):
+        now, before = f"{current:.{digits}%}", f"{reference:.{digits}%}"
+        if now != before:
+            direction = "less" if current < reference else "more"
+            return f"{direction} confident answers: median {now}, {before} in the reference"
+    return f"confidence of the answers is spread differently; its median is {now} on both sides"
 
 
 def _share(share: ClassShare) -> str:

@@ -39,7 +39,7 @@ from core.diagnostics.drift_report import (
     Verdict,
 )
 from core.diagnostics.two_sample import PERMUTATIONS, Effects, ShiftNull, class_mix, holm, mmd_test
-from core.recordset import RecordSet
+from core.recordset import TRAINED_ON, RecordSet
 
 Floats = NDArray[np.float64]
 ALPHA = 0.05  # of the descriptors together
@@ -74,6 +74,7 @@ def compare(
     answered = current if heard is None else current.take(~heard)
     pair = _on_one_scale(reference, answered)
     confidence = None if why_not else _confidence(*pair, rng=rng, permutations=permutations, alpha=other)
+    fitted = all(len(side) and _trained_on(side).all() for side in (reference, current))
     classes = _classes(reference, current, why_not, rng=rng, alpha=other)
     unknown = _unknown(reference, answered, why_not, alpha=other)
     silent = _silent(reference, current, alpha=other)
@@ -98,10 +99,10 @@ def compare(
         embedding=embedding,
         unknown=unknown,
         silent=silent,
-        accuracy_estimate=None if why_not else _accuracy(*pair),
+        accuracy_estimate=None if why_not or fitted else _accuracy(*pair),
         permutations=permutations,
         alpha=alpha,
-        notes=(*notes, *not_compared, *_said_of_answers(why_not, heard), *_repeats(current)),
+        notes=(*notes, *not_compared, *_said_of_answers(why_not, heard, fitted), *_repeats(current)),
     )
 
 
@@ -206,7 +207,19 @@ def _comparable_answers(reference: RecordSet, current: RecordSet) -> tuple[str, 
     return "", heard.to_numpy(dtype=bool) if heard.any() else None
 
 
-def _said_of_answers(why_not: str, heard: NDArray[np.bool_] | None) -> Iterator[str]:
+def _trained_on(records: RecordSet) -> NDArray[np.bool_]:
+    """Which records say themselves that the answering network learnt from the very clip."""
+    if TRAINED_ON not in records.table:
+        return np.zeros(len(records), dtype=bool)
+    return records.table[TRAINED_ON].eq(True).fillna(False).to_numpy(dtype=bool)
+
+
+def _said_of_answers(why_not: str, heard: NDArray[np.bool_] | None, fitted: bool) -> Iterator[str]:
+    if fitted and not why_not:
+        yield (
+            "the model was trained on all clips of both sides, so these compare like with like; it is surer of them "
+            "than of new sounds, so no accuracy is estimated"
+        )
     if why_not:
         yield f"answers, confidence and unknown rate are not compared: {why_not}"
     if heard is not None:

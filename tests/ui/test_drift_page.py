@@ -82,6 +82,10 @@ def test_the_demo_raises_an_alarm_and_names_its_cause(open_app: OpenApp) -> None
     assert "14 dB quieter" in page.error[0].value
     assert "Nothing above 8 kHz" in page.error[0].value
     assert len(page.get("plotly_chart")) == 3
+    measured = {metric.label: metric.value for metric in page.metric}
+    assert measured["Unknown sounds"].endswith("%")
+    assert measured["Embedding MMD²"] != "Not compared"
+    assert "Estimated accuracy" not in measured
     page.session_state[state.DRIFT_DEMO.name] = next(iter(PRESETS))
     page.run()
     assert "No drift found" in page.success[0].value
