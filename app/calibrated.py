@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from core.recordset import RecordSet
 
 SIDES = {"after": "After temperature", "before": "Before"}
+GIVEN = {"before": "As answered", "after": "After a temperature"}
 SHARE = st.column_config.ProgressColumn
 MEASURES = {
     "ece": "ECE, 15 bins",
@@ -23,26 +24,39 @@ MEASURES = {
 }
 
 
+def on_scale(records: RecordSet) -> RecordSet:
+    """The records on the scale that a person chose for the whole page, and which one it is, in words."""
+    from core.recordset import scale_in_words
+
+    names, key = (SIDES, state.CALIBRATION_SIDE) if records.is_scaled else (GIVEN, state.CALIBRATION_GIVEN)
+    after, before = services.scaled(records), services.unscaled(records)
+    chosen = before
+    if after.is_scaled:
+        side = st.segmented_control(
+            "Confidence",
+            list(names),
+            default=key.default,
+            required=True,
+            format_func=names.__getitem__,
+            key=key.name,
+            persist_state="session",
+            help="After: logits are divided by a temperature; that of a fold is fitted on the other folds. The other "
+            "pages show confidence as answered.",
+        )
+        chosen = after if side == "after" else before
+    st.caption(f"All confidence on this page is **{words.literal(scale_in_words(chosen))}**.")
+    return chosen
+
+
 def reliability(records: RecordSet) -> None:
-    """The diagram and the histogram, before or after temperature."""
+    """The diagram and the histogram."""
     from core.diagnostics.calibration import confidence_histogram, reliability
     from core.figures.calibration import histogram_figure, reliability_figure
 
-    side = st.segmented_control(
-        "Confidence",
-        list(SIDES),
-        default="after",
-        required=True,
-        format_func=SIDES.__getitem__,
-        key=state.CALIBRATION_SIDE.name,
-        persist_state="session",
-        help="After: each fold's logits are divided by one temperature fitted on the other folds.",
-    )
-    raw, of = side == "before", services.scaled(records)
     left, right = st.columns([3, 2])
     with left:
         st.subheader("Reliability", anchor=False)
-        table = services.computed(reliability, of, raw=raw)
+        table = services.computed(reliability, records)
         st.plotly_chart(
             reliability_figure(table),
             key="calibration_reliability",
@@ -55,7 +69,7 @@ def reliability(records: RecordSet) -> None:
         )
     with right:
         st.subheader("Right and wrong answers", anchor=False)
-        histogram = services.computed(confidence_histogram, of, raw=raw)
+        histogram = services.computed(confidence_histogram, records)
         st.plotly_chart(
             histogram_figure(histogram),
             key="calibration_histogram",
@@ -67,14 +81,18 @@ def reliability(records: RecordSet) -> None:
         )
 
 
-def measures(records: RecordSet) -> None:
-    """Every measure before and after, with its interval and what chance gives a perfect model."""
+def measures(records: RecordSet, chosen: RecordSet) -> None:
+    """Every measure before and after, with its interval and what chance gives a perfect model.
+
+    The sentence and the floors are those of ``chosen``, the records on the page's scale.
+    """
     from core.diagnostics.measures import calibration_table
 
     st.subheader("Measures", anchor=False)
     of = services.scaled(records)
     before, after = (services.computed(calibration_table, of, raw=raw) for raw in (True, False))
-    ece = after.iloc[0]
+    own = after if chosen.is_scaled else before
+    ece = own.iloc[0]
     verdict = "no further from perfect than chance" if ece["value"] <= ece["noise_floor_95"] else "**more than chance**"
     st.markdown(
         f"Confidence and being right lie **{ece['value']:.3f}** apart on average (ECE, n = {int(ece['n']):,}); a "
@@ -84,8 +102,8 @@ def measures(records: RecordSet) -> None:
         measure=after["measure"].map(MEASURES),
         before=_spread(before),
         after=_spread(after),
-        floor=after["noise_floor"],
-        floor_95=after["noise_floor_95"],
+        floor=own["noise_floor"],
+        floor_95=own["noise_floor_95"],
         n=after["n"],
     )
     st.dataframe(

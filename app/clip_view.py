@@ -121,7 +121,11 @@ def _verdict(answer: Answer) -> str:
 
 
 def _remarks(answer: Answer) -> Iterator[str]:
-    yield f"**{words.percent(float(answer.row['confidence']))}** confidence, after temperature scaling."
+    temperature = float(answer.records.temperatures[answer.position])
+    scale = (
+        "as answered, at temperature 1" if temperature == 1 else f"after temperature scaling (T = {temperature:.2f})"
+    )
+    yield f"**{words.percent(float(answer.row['confidence']))}** confidence, {scale}."
     ranked = list(answer.probabilities)
     if answer.true in ranked and answer.true != answer.predicted:
         yield (

@@ -187,6 +187,7 @@ def classes(report: DriftReport) -> None:
 
 def days(reference: RecordSet, current: RecordSet) -> None:
     """The verdict day by day, where the records span days."""
+    from core.diagnostics.drift_tables import day_count
     from core.figures.drift import days_figure
 
     table = services.drift_days(reference, current)
@@ -196,9 +197,11 @@ def days(reference: RecordSet, current: RecordSet) -> None:
     st.plotly_chart(
         days_figure(table), key="drift_days", config=NO_TOOLS, alt="Records of each day, coloured by the day's verdict."
     )
+    every = services.computed(day_count, current)
+    cut = f"Only the latest {len(table)} of {every:,} days are judged one by one. " if every > len(table) else ""
     st.caption(
-        "Each bar is one day's records, coloured by their verdict alone; the pointer shows the causes. The days share "
-        "one level of significance, so that many quiet days make no alarm."
+        f"{cut}Each bar is one day's records, coloured by their verdict alone; the pointer shows the causes. The days "
+        "share one level of significance, so that many quiet days make no alarm."
     )
     st.dataframe(
         table,

@@ -379,11 +379,9 @@ def _comparison(digest_a: str, digest_b: str, *, _a: RecordSet, _b: RecordSet) -
 
 def protocol(records: RecordSet, source: str) -> str:
     """How held-out answers came about, in words: as the run says, or as far as the records tell."""
-    if source != LOG:
-        folder = SHIPPED_RUN if source == SHIPPED else settings().runs_dir / source.removeprefix(RUN)
-        said = _run_protocol(folder, _stamp(folder))
-        if said:
-            return said
+    folder = run_folder(source)
+    if folder is not None and (said := _run_protocol(folder, _stamp(folder))):
+        return said
     folds = records.table["fold"].nunique()
     return f"{folds} folds; nothing more is known" if folds > 1 else "no folds: answers as they were given"
 
@@ -420,6 +418,13 @@ def scaled(records: RecordSet) -> RecordSet:
     from core.recordset import temperature_scaled
 
     return computed(temperature_scaled, records)
+
+
+def unscaled(records: RecordSet) -> RecordSet:
+    """The records before temperature."""
+    from core import recordset
+
+    return computed(recordset.unscaled, records)
 
 
 def store() -> Store:

@@ -77,7 +77,8 @@ RECORDS_CLASSES: Key[str] = Key("records_classes", "")  # names for a file that 
 CONFUSION_SHOWN: Key[str] = Key("performance_shown", "counts")
 CONFUSION_CLASSES: Key[list[str]] = Key("performance_classes", [])  # one for each set of records
 COMPARED_WITH: Key[str | None] = Key("performance_compared", None)
-CALIBRATION_SIDE: Key[str] = Key("calibration_side", "after")
+CALIBRATION_SIDE: Key[str] = Key("calibration_side", "after")  # of answers that come with a temperature
+CALIBRATION_GIVEN: Key[str] = Key("calibration_given", "before")  # of answers that come without
 THRESHOLD: Key[float] = Key("calibration_threshold", 0.7)
 
 TRAINING_RUN: Key[str] = Key("run", "")  # on the Training page; the URL says it too

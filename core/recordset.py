@@ -139,6 +139,11 @@ class RecordSet:
         return self.targets != UNLABELLED
 
     @cached_property
+    def is_scaled(self) -> bool:
+        """Whether answers are given after a temperature."""
+        return bool((self.temperatures != 1).any())
+
+    @cached_property
     def raw_probabilities(self) -> Floats:
         """(N, K), before temperature."""
         return softmax(self.logits)
@@ -146,7 +151,7 @@ class RecordSet:
     @cached_property
     def probabilities(self) -> Floats:
         """(N, K), after temperature."""
-        if (self.temperatures == 1).all():
+        if not self.is_scaled:
             return self.raw_probabilities
         return softmax(np.asarray(self.logits / self.temperatures[:, None]))
 
@@ -308,7 +313,24 @@ def with_nested_temperatures(records: RecordSet) -> RecordSet:
 
 def temperature_scaled(records: RecordSet) -> RecordSet:
     """As answered where that is with a temperature; else each fold scaled by one fitted on the others."""
-    return records if (records.temperatures != 1).any() else with_nested_temperatures(records)
+    return records if records.is_scaled else with_nested_temperatures(records)
+
+
+def unscaled(records: RecordSet) -> RecordSet:
+    """The same at temperature 1, without the conformal quantile, which was fitted on another scale."""
+    if not records.is_scaled:
+        return records
+    return replace(records, temperatures=np.ones(len(records)), conformal_quantile=None)
+
+
+def scale_in_words(records: RecordSet) -> str:
+    """On which scale the confidence of these records is."""
+    if not records.is_scaled:
+        return "as answered, at temperature 1"
+    found = np.unique(records.temperatures)
+    if len(found) == 1:
+        return f"after the temperature {found[0]:.2f}"
+    return f"after temperature, each fold's fitted on the other folds ({found[0]:.2f} to {found[-1]:.2f})"
 
 
 def read_records(

@@ -1,8 +1,9 @@
 """Everything that the pages Performance and Calibration measure, of any records, as one JSON object and as text.
 
 The headline calibration (``ece``, ``nll``, ``brier``, …) is of the probabilities as answered: a run's after
-temperature, each fold scaled by that of the others; a file's as they stand. ``calibration`` has both sides, ``before``
-and ``after`` one temperature. Undefined numbers are ``null``.
+temperature, each fold scaled by that of the others; a file's as they stand; ``confidence`` says which. Thresholds,
+tiers and conformal sets are on the same scale. ``calibration`` has both sides, ``before`` and ``after`` one
+temperature. Undefined numbers are ``null``.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from core.diagnostics.selective import (
     selection,
     threshold_table,
 )
-from core.recordset import RecordSet, temperature_scaled
+from core.recordset import RecordSet, scale_in_words, temperature_scaled
 
 PAIRS = 20  # of the commonest confusions
 CLASS_TARGET = 0.95  # wanted precision of the thresholds by class
@@ -61,6 +62,7 @@ def summary(records: RecordSet, *, seed: int = 0) -> dict[str, Any]:
         "folds": folds,
         "sources": measured.sources,
         "notes": list(records.notes),
+        "confidence": scale_in_words(known),
         "accuracy": asdict(measured.accuracy),
         "accuracy_sd_over_seeds": measured.accuracy_sd_over_seeds,
         "macro_f1": measured.macro_f1.value,
@@ -198,7 +200,8 @@ def _heading(found: Mapping[str, Any]) -> str:
     facts += [f"{len(found['folds'])} folds", f"{found['seeds']} seeds"]
     notes = [f"Note: {note}." for note in found["notes"]]
     unlabelled = [f"Note: {found['unlabelled']:,} records have no true class."] if found["unlabelled"] else []
-    return "\n".join([f"{found['title']}: {', '.join(facts)}", *notes, *unlabelled])
+    scale = [f"Confidence, thresholds, conformal sets and the headline ECE: {found['confidence']}."]
+    return "\n".join([f"{found['title']}: {', '.join(facts)}", *(scale if found["n"] else []), *notes, *unlabelled])
 
 
 def _headlines(found: Mapping[str, Any]) -> list[list[str]]:

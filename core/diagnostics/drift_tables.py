@@ -83,6 +83,15 @@ def _edges(pooled: Floats, bins: int) -> Floats:
 DAYS_AT_MOST = 31  # a day takes about 0.07 s, and a year of them would not be read
 
 
+def day_count(records: RecordSet) -> int:
+    """Days (UTC) that the records span with at least one answer each; ``over_time`` judges the latest of them."""
+    return int(_days(records).nunique()) if "created_at" in records.table else 0
+
+
+def _days(records: RecordSet) -> pd.Series[pd.Timestamp]:
+    return pd.to_datetime(records.table["created_at"], utc=True, errors="coerce").dt.floor("D")
+
+
 def over_time(
     reference: RecordSet,
     current: RecordSet,
@@ -98,7 +107,7 @@ def over_time(
     empty = pd.DataFrame(columns=list(DAY_COLUMNS))
     if "created_at" not in current.table or not len(current):
         return empty
-    days = pd.to_datetime(current.table["created_at"], utc=True, errors="coerce").dt.floor("D")
+    days = _days(current)
     counts = days.value_counts().sort_index().tail(DAYS_AT_MOST)
     judged = max(1, int((counts >= ENOUGH).sum()))
     rows = [

@@ -73,8 +73,20 @@ def _said(value: float, shown: Shown) -> str:
     return f"{100 * value:.0f}" if value >= 0.005 else "<1"
 
 
-def interval_figure(table: pd.DataFrame, *, name: str, value: str, low: str, high: str, title: str) -> go.Figure:
-    """A point with its 95 % interval for each row, the first on top; values are shares."""
+def interval_figure(
+    table: pd.DataFrame,
+    *,
+    name: str,
+    value: str,
+    low: str,
+    high: str,
+    title: str,
+    beside: str | None = None,
+) -> go.Figure:
+    """A point with its 95 % interval for each row, the first on top; values are shares.
+
+    ``beside``: another share of each row, without an interval, as an open diamond.
+    """
     table = table.dropna(subset=[value])
     if table.empty:
         return _empty()
@@ -98,7 +110,19 @@ def interval_figure(table: pd.DataFrame, *, name: str, value: str, low: str, hig
             "n = %{customdata[2]:,}<extra></extra>",
         )
     )
-    least = max(math.floor(float(table[low].min()) * 10) / 10 - 0.02, -0.02)
+    lowest = float(table[low].min())
+    if beside is not None:
+        lowest = min(lowest, float(table[beside].min()))
+        figure.add_scatter(
+            x=table[beside],
+            y=names,
+            mode="markers",
+            marker={"size": 11, "symbol": "diamond-open", "line": {"width": 2}},
+            hovertemplate=f"%{{y}}: {beside.replace('_', ' ')} %{{x:.3f}}<extra></extra>",
+            showlegend=False,
+        )
+        figure.update_traces(showlegend=False)
+    least = max(math.floor(lowest * 10) / 10 - 0.02, -0.02)
     figure.update_xaxes(title_text=title, range=[least, 1.02], tickformat=".0%")
     figure.update_yaxes(autorange="reversed", automargin=True, type="category")
     figure.update_layout(height=70 + ROW_PX * len(table), margin=MARGIN)

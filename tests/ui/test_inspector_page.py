@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import state
+from app.clip_view import Answer, _remarks
 from core.artifact import read_manifest
 from core.audio import write_wav
 from core.classifier import Classifier
@@ -18,6 +20,7 @@ from core.records import NONE_OF_THE_CLASSES
 from core.recordset import write_records
 from core.store import Store
 from core.training.runs import RunFolder
+from tests.answers import answers
 
 OpenApp = Callable[..., AppTest]
 RATE = 32_000
@@ -197,3 +200,10 @@ def test_a_label_is_confirmed_or_corrected_and_kept(open_app: OpenApp, artifact:
 
 def read_label(name: str) -> str:
     return name.replace("_", " ").capitalize()
+
+
+def test_the_scale_of_a_confidence_is_said() -> None:
+    records = answers(8)
+    assert "as answered, at temperature 1" in next(_remarks(Answer.of(records, 0)))
+    scaled = replace(records, temperatures=np.full(8, 1.5))
+    assert "after temperature scaling (T = 1.50)" in next(_remarks(Answer.of(scaled, 0)))

@@ -1,5 +1,6 @@
 """The Performance page: on the shipped run, on nothing, on one class, on fifty, on a broken run."""
 
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -7,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -121,6 +124,47 @@ def test_the_threshold_says_what_it_costs(open_page: Open) -> None:
     text = said(app)
     assert "given up" in text
     assert not app.exception
+
+
+def test_folds_show_their_macro_f1_beside_their_accuracy(open_page: Open) -> None:
+    from core.diagnostics.classification import performance
+    from core.sources import shipped
+
+    text = said(open_page("performance"))
+    first = performance(shipped()).per_fold["macro_f1"].iloc[0]
+    assert f"diamonds: macro-F1 ({first:.3f}, " in text
+
+
+def test_an_upload_has_one_scale_for_the_whole_page_and_says_which(open_page: Open) -> None:
+    table, names = answers(4, 400)
+    table["logits"] = [3 * logits for logits in table["logits"]]  # three times too sure
+    file = io.BytesIO()
+    columns = pa.Table.from_pandas(table).replace_schema_metadata({"class_names": json.dumps(names)})
+    pq.write_table(columns, file)
+    app = open_page("calibration", source="upload")
+    app.file_uploader(key="records_upload").upload("mine.parquet", file.getvalue()).run()
+    assert "All confidence on this page is **as answered, at temperature 1**" in said(app)
+    assert app.segmented_control(key="calibration_given").value == "before"
+    before = said(app)
+    app.segmented_control(key="calibration_given").set_value("after").run()
+    text = said(app)
+    assert "after temperature, each fold's fitted on the other folds" in text
+    for sentence in ("answers are accepted", "right answers given up"):  # the slider is on the same scale
+        line = next(line for line in before.splitlines() if sentence in line)
+        assert line not in text
+
+
+def test_an_upload_is_never_told_by_the_protocol_of_a_run_of_that_name(
+    open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from app import services
+    from core.sources import shipped
+
+    monkeypatch.setenv("EARSHOT_RUNS_DIR", str(tmp_path / "runs"))
+    shutil.copytree(SHIPPED_RUN, tmp_path / "runs" / "upload")
+    metrics = json.loads((SHIPPED_RUN / "metrics.json").read_text(encoding="utf-8"))
+    assert services.protocol(shipped(), "run:upload") == metrics["protocol"]
+    assert services.protocol(shipped(), "upload") == "5 folds; nothing more is known"
 
 
 def test_the_model_card_says_what_the_model_is(open_page: Open) -> None:

@@ -18,7 +18,14 @@ from core.config import SHIPPED_RUN
 from core.descriptors import NAMES
 from core.diagnostics.drift import compare, fold_share, networks, one_row_a_clip
 from core.diagnostics.drift_report import DriftReport
-from core.diagnostics.drift_tables import DAY_COLUMNS, DISTRIBUTION_COLUMNS, distribution_table, over_time
+from core.diagnostics.drift_tables import (
+    DAY_COLUMNS,
+    DAYS_AT_MOST,
+    DISTRIBUTION_COLUMNS,
+    day_count,
+    distribution_table,
+    over_time,
+)
 from core.recordset import RecordSet, record_set
 from core.sources import shipped
 from tests.simulate_drift import draw, false_alarm, power, shifted
@@ -280,6 +287,15 @@ def test_days_are_judged_one_by_one_and_share_one_level(held_out: RecordSet, rng
     assert days["indicative"].tolist() == [False, True, False]
     assert "20 dB quieter" in days["causes"].iloc[2]
     assert over_time(held_out, held_out, rng=rng).empty
+    assert (day_count(log), day_count(held_out)) == (3, 0)
+
+
+def test_only_the_latest_days_are_judged_and_all_are_counted(held_out: RecordSet, rng: np.random.Generator) -> None:
+    times = pd.Timestamp("2026-01-01", tz="UTC") + pd.to_timedelta(np.arange(len(held_out)) % 40, unit="D")
+    log = replace(held_out, table=held_out.table.assign(created_at=times))
+    days = over_time(held_out, log, rng=rng)
+    assert (len(days), day_count(log)) == (DAYS_AT_MOST, 40)
+    assert days["day"].iloc[-1] == times.max()
 
 
 def test_the_command_compares_files_that_anyone_could_have_made(

@@ -26,6 +26,7 @@ def test_the_report_of_the_shipped_run_agrees_with_its_metrics(capsys: pytest.Ca
     assert found["macro_f1"] == pytest.approx(metrics["macro_f1"])
     after = metrics["calibration"]["after"]
     assert found["calibration"]["headline"] == "after"
+    assert found["confidence"].startswith("after temperature, each fold's fitted on the other folds")
     for name in ("ece", "mce"):
         assert found[name]["value"] == pytest.approx(after[name])
     assert (found["nll"], found["brier"]) == pytest.approx((after["nll"], after["brier"]))
@@ -64,6 +65,7 @@ def test_a_file_made_elsewhere_is_judged_as_it_stands(tmp_path: Path, capsys: py
     assert found["macro_f1"] == pytest.approx(f1_score(table["label"], predicted, average="macro"))
     assert found["nll"] == pytest.approx(log_loss(table["label"], p), rel=1e-5)
     assert (found["calibration"]["headline"], found["sources"]) == ("before", 100)
+    assert found["confidence"] == "as answered, at temperature 1"
     assert "run" not in found
 
 
