@@ -14,6 +14,7 @@ from core.diagnostics.classification import Performance, confused_pairs, confusi
 from core.diagnostics.drift import compare
 from core.diagnostics.drift_report import DriftReport
 from core.diagnostics.drift_tables import distribution_table
+from core.diagnostics.failures import ranked_errors
 from core.diagnostics.measures import calibration_table
 from core.diagnostics.selective import risk_coverage_table, selection
 from core.recordset import RecordSet
@@ -37,6 +38,7 @@ def of(run_id: str, records: RecordSet) -> Iterator[tuple[str, pd.DataFrame]]:
         "class_metrics": measured.per_class,
         "confusion": confusion_table(records, classes=records.class_names).rename(columns=pairs),
         "confused_pairs": _pairs(confused_pairs(records).rename(columns=pairs)),
+        "errors": errors(records),
         "reliability": reliability_of(records),
         "risk_coverage": _steps(risk_coverage_table(records)),
     }
@@ -64,25 +66,34 @@ def headline(records: RecordSet, measured: Performance) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["metric", "unit", "value", "low", "high", "n"])
 
 
+def errors(records: RecordSet) -> pd.DataFrame:
+    """Wrongly answered clips as the app ranks them. ``records`` bear ``prediction_id`` and ``file_name``."""
+    ranked = ranked_errors(records)
+    shown = records.table[["prediction_id", "file_name"]].iloc[ranked["position"].to_numpy()].reset_index(drop=True)
+    return (
+        pd.concat([ranked, shown], axis=1)
+        .rename(columns={"label": "true_label", "predicted": "predicted_label"})
+        .assign(rank=np.arange(1, len(ranked) + 1))
+    )
+
+
 def reliability_of(records: RecordSet) -> pd.DataFrame:
-    """Each seed for itself, raw and calibrated."""
-    parts = records.by_seed() if len(records) else {0: records}
-    pieces = [
-        reliability(one, raw=stage == "raw").assign(seed=seed, stage=stage)
-        for seed, one in sorted(parts.items())
-        for stage in ("raw", "calibrated")
-    ]
+    """Raw and calibrated, the answers of all seeds together as the app draws them."""
+    pieces = [reliability(records, raw=stage == "raw").assign(stage=stage) for stage in ("raw", "calibrated")]
     return pd.concat(pieces, ignore_index=True).rename(columns={"low": "bin_low", "high": "bin_high"})
 
 
 def drift_of(run_id: str, reference: RecordSet, current: RecordSet) -> Iterator[tuple[str, pd.DataFrame]]:
-    """``drift`` and ``drift_distribution`` of ``current`` against ``reference``; the first is empty where it is."""
-    distribution = distribution_table(reference, current)
+    """``drift`` and ``drift_distribution`` of ``current``, which may be nothing yet, against ``reference``."""
+    yield "drift_distribution", distribution_of(run_id, reference, current)
+    report = compare(reference, current, rng=np.random.default_rng(SEED), with_embedding=False)
+    yield "drift", _long(report).assign(run_id=run_id)
+
+
+def distribution_of(run_id: str, reference: RecordSet, current: RecordSet) -> pd.DataFrame:
+    """Rows of ``drift_distribution``."""
     names = {"set": "data_set", "low": "bin_low", "high": "bin_high"}
-    yield "drift_distribution", distribution.rename(columns=names).assign(run_id=run_id)
-    if len(current):
-        report = compare(reference, current, rng=np.random.default_rng(SEED), with_embedding=False)
-        yield "drift", _long(report).assign(run_id=run_id)
+    return distribution_table(reference, current).rename(columns=names).assign(run_id=run_id)
 
 
 def _long(report: DriftReport) -> pd.DataFrame:

@@ -1,8 +1,9 @@
 """What the workbook shows, as data: sheets over the tables of the star schema, and six dashboards of them.
 
-``core.tableau.workbook`` turns this into Tableau's XML. Two parameters act over every data source: the run whose
-numbers are shown, and the clip in the sample inspector. A filter acts on every sheet of its dashboard that has the
-same field, by a filter group within one data source and by a click's action across them.
+``core.tableau.workbook`` turns this into Tableau's XML. Parameters act over every data source: the run whose numbers
+are shown, a true class to narrow them to, the set whose drift is shown and its feature, the clip in the sample
+inspector. So no sheet adds up or averages what does not belong together, and most marks are one row each. A click
+narrows other sheets by an action, or sets a parameter.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Literal
 
 How = Literal["none", "sum", "avg", "cnt", "usr"]
 Mark = Literal["Bar", "Line", "Circle", "Square", "Text", "GanttBar", "Area"]
+What = Literal["run", "class", "set", "feature", "clip"]
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,23 @@ class Calculation:
 
 
 @dataclass(frozen=True)
+class Parameter:
+    """One value that people choose: rows are those whose column, the first of ``columns`` that a table has, is it.
+
+    ``everything`` is the value that picks all rows.
+    """
+
+    caption: str
+    columns: tuple[str, ...]
+    everything: str = ""
+
+
+@dataclass(frozen=True)
 class Keep:
-    """Only rows whose ``column`` is ``value``."""
+    """Only rows whose ``column`` is one of ``values``."""
 
     column: str
-    value: str
+    values: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -54,8 +68,9 @@ class AtMost:
 class Sheet:
     """One worksheet over one table. ``over``: a second mark on the same axis as the last of ``cols`` or ``rows``.
 
-    ``filters`` are for people to change, from all values or from the one after ``=``; ``keep`` and ``at_most`` are
-    fixed; ``chosen`` names the parameter that picks its rows. ``label`` puts the ``text`` pills into words.
+    ``filters`` are for people to change; ``keep`` and ``at_most`` are fixed; ``chosen`` names the parameters that pick
+    its rows. ``path`` joins the marks of a second line in its order. ``label`` puts the ``text`` pills into words.
+    ``tall``: as high as its rows need, to be scrolled.
     """
 
     name: str
@@ -70,11 +85,13 @@ class Sheet:
     label: str = ""
     detail: tuple[Pill, ...] = ()
     over: tuple[Mark, Pill | None] | None = None
+    path: Pill | None = None
     filters: tuple[str, ...] = ()
     keep: tuple[Keep, ...] = ()
     at_most: tuple[AtMost, ...] = ()
-    chosen: Literal["run", "clip"] | None = "run"
+    chosen: tuple[What, ...] = ("run",)
     sort: tuple[str, Pill, Literal["ASC", "DESC"]] | None = None
+    tall: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,7 +119,7 @@ class Dashboard:
     says: str
     zones: tuple[Zone, ...]
     cards: tuple[tuple[str, str], ...] = ()  # (sheet, field) of filters with a card
-    parameters: tuple[Literal["run", "clip"], ...] = ("run",)
+    parameters: tuple[What, ...] = ("run",)
     clicks: tuple[Click, ...] = ()
 
 
@@ -126,7 +143,13 @@ CALCULATIONS: dict[str, tuple[Calculation, ...]] = {
     ),
     "predictions": (Calculation("accuracy", "Accuracy", "AVG(IIF([correct], 1.0, 0.0))", "real", "0–1"),),
 }
-CHOSEN = {"run": ("run_id", "Run"), "clip": ("clip_id", "Clip")}  # parameter → the column it picks rows by, caption
+PARAMETERS: dict[What, Parameter] = {
+    "run": Parameter("Run", ("run_id",)),
+    "class": Parameter("True class", ("true_label", "label"), everything="(all)"),
+    "set": Parameter("Compared set", ("run_id",)),
+    "feature": Parameter("Feature", ("feature",)),
+    "clip": Parameter("Clip", ("clip_id",)),
+}
 
 SHEETS = (
     Sheet(
@@ -147,7 +170,7 @@ SHEETS = (
         cols=(avg("recall"), avg("recall_low")),
         over=("GanttBar", Pill("recall_interval", "usr")),
         detail=(total("n"), avg("precision"), avg("f1")),
-        filters=("label",),
+        chosen=("run", "class"),
         sort=("label", avg("recall"), "ASC"),
     ),
     Sheet(
@@ -159,7 +182,7 @@ SHEETS = (
         cols=(Pill("predicted_label"),),
         color=avg("share_of_true"),
         text=(total("answers"),),
-        filters=("true_label",),
+        chosen=("run", "class"),
     ),
     Sheet(
         "Reliability",
@@ -172,17 +195,18 @@ SHEETS = (
         color=Pill("stage"),
         size=total("n"),
         detail=(Pill("bin"), avg("accuracy_low"), avg("accuracy_high")),
+        path=Pill("bin"),
         filters=("stage",),
     ),
     Sheet(
         "Confidence histogram",
         "predictions",
         "Bar",
-        "How many answers are how sure: 15 bins of calibrated confidence, 0 to 14.",
+        "Answers by calibrated confidence, in 15 bins from 0 to 14; Null: the true class is not known.",
         rows=(Pill("prediction_id", "cnt"),),
         cols=(Pill("confidence_bin"),),
         color=Pill("correct"),
-        filters=("true_label",),
+        chosen=("run", "class"),
     ),
     Sheet(
         "Risk and coverage",
@@ -195,16 +219,23 @@ SHEETS = (
     ),
     Sheet(
         "High-confidence errors",
-        "predictions",
+        "errors",
         "Bar",
-        "Wrong answers, the surest first.",
-        rows=(Pill("file_name"), Pill("true_label"), Pill("predicted_label")),
+        "Clips that were answered wrongly, the surest first; the bar is the confidence of the wrong answer.",
+        rows=(Pill("rank"), Pill("file_name"), Pill("true_label"), Pill("predicted_label")),
         cols=(avg("confidence"),),
         color=Pill("predicted_label"),
-        detail=(avg("margin"), avg("rms_dbfs"), Pill("audio_path"), Pill("thumbnail_path")),
-        filters=("true_label", "predicted_label"),
-        keep=(Keep("correct", "false"),),
-        sort=("file_name", avg("confidence"), "DESC"),
+        detail=(
+            avg("true_probability"),
+            avg("error_confidence"),
+            total("wrong"),
+            total("networks"),
+            Pill("audio_path"),
+            Pill("thumbnail_path"),
+        ),
+        filters=("predicted_label",),
+        chosen=("run", "class"),
+        tall=True,
     ),
     Sheet(
         "Confused pairs",
@@ -214,7 +245,7 @@ SHEETS = (
         rows=(Pill("pair"),),
         cols=(total("answers"),),
         detail=(Pill("true_label"), Pill("predicted_label"), avg("share_of_true")),
-        filters=("true_label",),
+        chosen=("run", "class"),
         at_most=(AtMost("rank", 20),),
         sort=("pair", total("answers"), "DESC"),
     ),
@@ -222,21 +253,22 @@ SHEETS = (
         "Accuracy by true class",
         "predictions",
         "Bar",
-        "Recomputed by Tableau from the answers that the filters leave.",
+        "Recomputed by Tableau, answer by answer, where the true class is known.",
         rows=(Pill("true_label"),),
         cols=(Pill("accuracy", "usr"),),
         detail=(Pill("prediction_id", "cnt"),),
-        filters=("true_label", "predicted_label"),
+        keep=(Keep("correct", ("true", "false")),),
+        chosen=("run", "class"),
     ),
     Sheet(
         "Drift verdict",
         "drift",
         "Text",
-        "In words; under 50 sounds there is none.",
+        "In words; under 50 sounds there is none. A demonstration is of sounds degraded on purpose.",
         rows=(Pill("run_id"),),
         text=(Pill("verdict"),),
-        keep=(Keep("statistic", "verdict"),),
-        chosen=None,
+        keep=(Keep("statistic", ("verdict",)),),
+        chosen=("set",),
     ),
     Sheet(
         "Distributions",
@@ -247,8 +279,7 @@ SHEETS = (
         cols=(axis("bin_low"),),
         color=Pill("data_set"),
         detail=(total("n"), Pill("unit")),
-        filters=("feature=spectral_centroid_hz",),
-        chosen=None,
+        chosen=("set", "feature"),
     ),
     Sheet(
         "Drift effects",
@@ -258,8 +289,8 @@ SHEETS = (
         rows=(Pill("feature"),),
         cols=(avg("value"),),
         color=Pill("verdict"),
-        keep=(Keep("statistic", "effect"),),
-        chosen=None,
+        keep=(Keep("statistic", ("effect",)),),
+        chosen=("set",),
         sort=("feature", avg("value"), "DESC"),
     ),
     Sheet(
@@ -271,7 +302,7 @@ SHEETS = (
         cols=(Pill("time_s"),),
         color=avg("mean_db"),
         detail=(avg("frequency_hz"),),
-        chosen="clip",
+        chosen=("clip",),
         sort=("band", avg("frequency_hz"), "DESC"),
     ),
     Sheet(
@@ -282,7 +313,7 @@ SHEETS = (
         rows=(avg("probability"),),
         cols=(axis("start_s"),),
         color=Pill("label"),
-        chosen="clip",
+        chosen=("clip",),
     ),
     Sheet(
         "Answer",
@@ -292,7 +323,7 @@ SHEETS = (
         rows=(Pill("clip_name"), Pill("true_label"), Pill("predicted_label"), Pill("thumbnail_path")),
         text=(avg("confidence"), Pill("why")),
         label="{confidence} confidence.  {why}",
-        chosen="clip",
+        chosen=("clip",),
     ),
     Sheet(
         "Strongest channels",
@@ -303,7 +334,7 @@ SHEETS = (
         cols=(avg("strength"),),
         color=Pill("stage"),
         at_most=(AtMost("rank", 5),),
-        chosen="clip",
+        chosen=("clip",),
     ),
     Sheet(
         "Level",
@@ -314,7 +345,7 @@ SHEETS = (
         cols=(avg("rms_dbfs"),),
         color=Pill("hard"),
         detail=(Pill("clip_id"), avg("rms_spread_db")),
-        chosen=None,
+        chosen=(),
     ),
     Sheet(
         "Brightness",
@@ -325,7 +356,7 @@ SHEETS = (
         cols=(avg("spectral_centroid_hz"),),
         color=Pill("hard"),
         detail=(Pill("clip_id"), avg("centroid_spread_hz")),
-        chosen=None,
+        chosen=(),
     ),
     Sheet(
         "Bandwidth",
@@ -336,7 +367,7 @@ SHEETS = (
         cols=(avg("spectral_bandwidth_hz"),),
         color=Pill("hard"),
         detail=(Pill("clip_id"), avg("spectral_flatness")),
-        chosen=None,
+        chosen=(),
     ),
     Sheet(
         "Mean spectrum",
@@ -348,7 +379,7 @@ SHEETS = (
         color=avg("mean_db"),
         detail=(avg("frequency_hz"),),
         filters=("clip_id",),
-        chosen=None,
+        chosen=(),
     ),
 )
 
@@ -357,18 +388,20 @@ DASHBOARDS = (
         "Performance",
         "How often the model is right, overall and per class. Click a class to see what it is taken for.",
         (Zone("Headline", 0, 0, 36, 45), Zone("Recall by class", 0, 45, 36, 55), Zone("Confusion", 36, 0, 64, 100)),
-        cards=(("Confusion", "true_label"),),
+        parameters=("run", "class"),
         clicks=(Click("Recall by class", (("label", "Confusion", "true_label"),)),),
     ),
     Dashboard(
         "Calibration",
-        "Whether a confidence means what it says, and what it costs to answer only when sure.",
+        "Whether a confidence means what it says, and what it costs to answer only when sure. A true class narrows the "
+        "histogram.",
         (
             Zone("Reliability", 0, 0, 55, 100),
             Zone("Confidence histogram", 55, 0, 45, 50),
             Zone("Risk and coverage", 55, 50, 45, 50),
         ),
-        cards=(("Reliability", "stage"), ("Confidence histogram", "true_label")),
+        cards=(("Reliability", "stage"),),
+        parameters=("run", "class"),
     ),
     Dashboard(
         "Failure modes",
@@ -378,7 +411,8 @@ DASHBOARDS = (
             Zone("Confused pairs", 60, 0, 40, 55),
             Zone("Accuracy by true class", 60, 55, 40, 45),
         ),
-        cards=(("High-confidence errors", "true_label"), ("High-confidence errors", "predicted_label")),
+        cards=(("High-confidence errors", "predicted_label"),),
+        parameters=("run", "class"),
         clicks=(
             Click(
                 "Confused pairs",
@@ -391,16 +425,14 @@ DASHBOARDS = (
     ),
     Dashboard(
         "Drift",
-        "Whether the sounds of today are those it was measured on. Click a feature to see its distribution. Without a "
-        "log window in the export only the reference is shown.",
+        "Whether the sounds of today are those it was measured on. Click a feature to see its distribution. Until a "
+        "log window is exported, a demonstration stands here: sounds degraded on purpose.",
         (
             Zone("Drift verdict", 0, 0, 100, 18),
             Zone("Drift effects", 0, 18, 40, 82),
             Zone("Distributions", 40, 18, 60, 82),
         ),
-        cards=(("Distributions", "feature"),),
-        parameters=(),
-        clicks=(Click("Drift effects", (("feature", "Distributions", "feature"),)),),
+        parameters=("set", "feature"),
     ),
     Dashboard(
         "Sample inspector",
@@ -427,5 +459,12 @@ DASHBOARDS = (
         clicks=(Click("Level", (("clip_id", "Mean spectrum", "clip_id"),)),),
     ),
 )
-CHOOSES_CLIP = ("Level", "Brightness", "Bandwidth", "Mean spectrum")  # a click on these sets the clip to inspect
+# Sheet on which a click sets a parameter, to the field of the same meaning.
+SETS: tuple[tuple[str, What], ...] = (
+    ("Drift effects", "feature"),
+    ("Level", "clip"),
+    ("Brightness", "clip"),
+    ("Bandwidth", "clip"),
+    ("Mean spectrum", "clip"),
+)
 BY_NAME = {sheet.name: sheet for sheet in SHEETS}

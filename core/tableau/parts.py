@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from core.artifact import Manifest
 from core.config import SHIPPED_RUN
@@ -20,6 +21,7 @@ from core.errors import EarshotError, RecordsError
 from core.recordset import RecordSet, record_set
 from core.sources import of_path
 from core.store import Store
+from core.tableau.schema import safe_text
 from core.training.runs import RunFolder
 
 Kind = Literal["cross-validation", "run", "log", "file"]
@@ -118,19 +120,37 @@ def checked(parts: Sequence[Part]) -> tuple[Part, ...]:
                 "Export them one at a time.",
                 code="other_classes",
             )
-    names: dict[str, int] = {}
-    unique = []
-    for part in parts:  # two folders may hold runs of the same name
-        names[part.run_id] = names.get(part.run_id, 0) + 1
-        again = names[part.run_id]
-        unique.append(part if again == 1 else replace(part, run_id=f"{part.run_id} ({again})"))
-    return tuple(unique)
+    if len(set(_exported(first.class_names))) < len(first.class_names):
+        raise RecordsError(
+            "Expected class names that differ once text is made safe (an apostrophe before = + - @, symbols for "
+            f"control characters), got {', '.join(map(repr, first.class_names))}. Rename one.",
+            code="bad_classes",
+        )
+    taken: set[str] = set()
+    return tuple(replace(part, run_id=unlike(part.run_id, taken)) for part in parts)
+
+
+def unlike(name: str, taken: set[str]) -> str:
+    """``name``, or ``name (2)`` and so on where that is ``taken``, which then holds it. Two folders may hold one name.
+
+    Names are compared as they are exported.
+    """
+    found, times = name, 1
+    while _exported([found])[0] in taken:
+        times += 1
+        found = f"{name} ({times})"
+    taken.add(_exported([found])[0])
+    return found
+
+
+def _exported(texts: Sequence[str]) -> list[str]:
+    return [str(text) for text in safe_text(pa.array(texts, pa.string())).to_pylist()]
 
 
 def slim(records: RecordSet) -> RecordSet:
     """The labelled records, with no more columns than metrics need."""
     known = records.labelled()
-    kept = ["clip_id", "fold", "seed", "source_group", "label"]
+    kept = ["clip_id", "fold", "seed", "source_group", "label", "prediction_id", "file_name"]
     return replace(known, table=known.table[kept], embedding=None)
 
 
@@ -143,7 +163,8 @@ def sounding(records: RecordSet) -> RecordSet:
 def joined(pieces: Sequence[RecordSet], class_names: tuple[str, ...]) -> RecordSet:
     """One set of all ``pieces``; an empty one where there are none."""
     if not pieces:
-        columns = {"clip_id": "str", "fold": "int64", "seed": "int64", "source_group": "str", "label": "str"}
+        texts = ("clip_id", "source_group", "label", "prediction_id", "file_name")
+        columns = dict.fromkeys(texts, "str") | {"fold": "int64", "seed": "int64"}
         table = pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in columns.items()})
         no_logits = np.zeros((0, len(class_names)), dtype=np.float32)
         return RecordSet("none", class_names, table, no_logits, None, np.zeros(0))

@@ -124,6 +124,7 @@ PREDICTIONS = Table(
         number("entropy_nats", "nats", "entropy of the calibrated probabilities: 0 certain, ln K a blind guess", 0),
         share("margin", "calibrated probability of the first class less that of the second"),
         Column("confidence_bin", "integer", "", "bin of confidence, 0 to 14, right-closed; as in reliability", 0, 14),
+        Column("raw_confidence_bin", "integer", "", "the same of raw_confidence", 0, 14),
         flag("unknown", "whether the sound is probably none of the classes"),
         number("unknown_score", "", "how unlike the training clips it is; above the model's threshold it is unknown"),
         Column("conformal_set_size", "integer", "classes", "classes in the conformal set of the model", low=0),
@@ -222,23 +223,44 @@ CONFUSED_PAIRS = Table(
     ("run_id", "true_label", "predicted_label"),
     {"run_id": "about", "true_label": "classes", "predicted_label": "classes"},
 )
-RELIABILITY = Table(
-    "reliability",
-    "confidence against accuracy in 15 equal, right-closed bins, before and after temperature scaling",
+ERRORS = Table(
+    "errors",
+    "clips that were answered wrongly, the surest first; one row a clip however many networks answered",
     (
         RUN,
-        Column("seed", "integer", "", "network of the run; each is calibrated for itself", low=0),
+        count("rank", "1 is the most confident error of its run", ""),
+        text("prediction_id", "the answer shown: the most confident wrong one"),
+        text("clip_id", "which sound"),
+        text("file_name", "name under which the sound came"),
+        text("true_label", "true class"),
+        text("predicted_label", "class taken for it"),
+        share("confidence", "calibrated confidence of the answer shown"),
+        share("true_probability", "calibrated probability that it left to the true class"),
+        count("wrong", "networks that were wrong about the clip", "networks"),
+        count("networks", "networks that answered for the clip", "networks"),
+        share("error_confidence", "mean over networks of the confidence in wrong answers, right ones as 0: the order"),
+        text("thumbnail_path", "relative path or URL of its spectrogram, where exported"),
+        text("audio_path", "relative path or URL of its sound, where exported"),
+    ),
+    ("run_id", "rank"),
+    {"run_id": "about", "prediction_id": "predictions", "true_label": "classes", "predicted_label": "classes"},
+)
+RELIABILITY = Table(
+    "reliability",
+    "confidence against accuracy in 15 equal, right-closed bins, before and after temperature scaling; seeds pooled",
+    (
+        RUN,
         text("stage", "raw or calibrated"),
         Column("bin", "integer", "", "0 to 14; the same as confidence_bin of predictions", 0, 14),
         share("bin_low", "lower edge, exclusive but for 0"),
         share("bin_high", "upper edge, inclusive"),
-        count("n", "answers in the bin", "clips"),
+        count("n", "answers in the bin, over all seeds; intervals are at the number of clips"),
         share("confidence", "mean confidence in the bin; empty for n = 0"),
         share("accuracy", "share of them that is right; empty for n = 0"),
         share("accuracy_low", "exact 95 % interval, lower end"),
         share("accuracy_high", "exact 95 % interval, upper end"),
     ),
-    ("run_id", "seed", "stage", "bin"),
+    ("run_id", "stage", "bin"),
     {"run_id": "about"},
 )
 RISK_COVERAGE = Table(
@@ -259,7 +281,7 @@ RISK_COVERAGE = Table(
 )
 DRIFT = Table(
     "drift",
-    "how far a log is from the clips that the model was measured on, per feature",
+    "how far a log, a file or a demonstration is from the clips that the model was measured on, per feature",
     (
         RUN,
         text("feature", "acoustic descriptor, confidence, or all features"),
@@ -281,7 +303,7 @@ DRIFT_DISTRIBUTION = Table(
         RUN,
         text("feature", "acoustic descriptor"),
         text("unit", "of the bins"),
-        text("data_set", "reference (clips the model was measured on) or current (this log)"),
+        text("data_set", "reference (clips the model was measured on) or current (log, file or demonstration)"),
         Column("bin", "integer", "", "from 0, low to high", low=0),
         number("bin_low", "see unit", "lower edge"),
         number("bin_high", "see unit", "upper edge"),
@@ -383,11 +405,11 @@ ABOUT = Table(
     "one row a run or log window: what the numbers are of",
     (
         text("run_id", "name of the run, log window or file"),
-        text("kind", "cross-validation, run, log or file"),
+        text("kind", "cross-validation, run, log, file, or demonstration, which stands in the drift tables alone"),
         text("protocol", "how the answers came about"),
         text("dataset", "what the clips are from"),
         FINGERPRINT,
-        count("n_answers", "rows in predictions"),
+        count("n_answers", "rows in predictions; a demonstration has none"),
         count("n_labelled", "of them with a known true class"),
         count("n_clips", "different sounds among the labelled", "clips"),
         count("n_classes", "classes of the model", "classes"),
@@ -407,6 +429,7 @@ TABLES = (
     CLASS_METRICS,
     CONFUSION,
     CONFUSED_PAIRS,
+    ERRORS,
     RELIABILITY,
     RISK_COVERAGE,
     DRIFT,

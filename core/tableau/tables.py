@@ -8,7 +8,7 @@ small. The same parts give the same tables, to the bit: nothing here asks for th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,7 +25,7 @@ from core.descriptors import NAMES
 from core.diagnostics.calibration import bin_index
 from core.recordset import RecordSet
 from core.sources import of_run
-from core.tableau import aggregates, schema
+from core.tableau import aggregates, demonstrations, schema
 from core.tableau.parts import LOG, Part, checked, joined, slim, sounding, told_once
 from core.training.curves import read_curves
 
@@ -107,14 +107,16 @@ def build(
     for digest in digests:
         progress(0.85, f"metrics of {digest.part.run_id}")
         for name, frame in aggregates.of(digest.part.run_id, digest.labelled):
-            frames.setdefault(name, []).append(frame)
+            found = frame.assign(**_paths(frame, media)) if name == schema.ERRORS.name else frame
+            frames.setdefault(name, []).append(found)
         if digest.part.folder is not None:
             frames.setdefault("training_curves", []).append(_curves(digest.part.run_id, digest.part.folder))
     progress(0.95, "drift")
-    for name, frame in _drift(digests):
+    shown = demonstrations.of(names, {part.run_id for part in parts})
+    for name, frame in [*_drift(digests, alone=not shown), *(table for one in shown for table in one.tables)]:
         frames.setdefault(name, []).append(frame)
     frames["classes"] = [_classes(names)]
-    frames["about"] = [_about(digests)]
+    frames["about"] = [pd.concat([_about(digests), *(one.about for one in shown)], ignore_index=True)]
     small = {
         table.name: _table(table, frames.get(table.name, []))
         for table in schema.TABLES
@@ -134,7 +136,8 @@ def _write_facts(parts: Sequence[Part], path: Path, media: Media, progress: Prog
             notes: list[str] = []
             heard: list[RecordSet] = []
             temperatures, n, seeds, last = 0.0, 0, 1, None
-            for records in part.chunks():
+            for given in part.chunks():
+                records = _identified(part, given, start=n)
                 writer.write_table(facts_of(part, records, media))
                 labelled.append(slim(records))
                 heard = _newest([*heard, sounding(records)])
@@ -161,7 +164,7 @@ def _newest(pieces: list[RecordSet]) -> list[RecordSet]:
 
 
 def facts_of(part: Part, records: RecordSet, media: Media) -> pa.Table:
-    """Rows of ``predictions``."""
+    """Rows of ``predictions``; ``records`` bear what ``_identified`` adds."""
     frame = records.frame().rename(
         columns={"label": "true_label", "predicted": "predicted_label", "entropy": "entropy_nats"}
     )
@@ -170,12 +173,11 @@ def facts_of(part: Part, records: RecordSet, media: Media) -> pa.Table:
     if records.conformal_quantile is not None:
         sets = prediction_set(records.probabilities, records.conformal_quantile).sum(axis=-1)
     frame = frame.assign(
-        prediction_id=_ids(part, frame),
         run_id=part.run_id,
-        file_name=frame["name"] if "name" in frame else frame["clip_id"],
         origin=frame.get("origin", "held-out"),
         other_label=frame.get("other_label"),
         confidence_bin=bin_index(records.confidence),
+        raw_confidence_bin=bin_index(records.raw_confidence),
         conformal_set_size=pd.NA if sets is None else sets,
         fingerprint=part.fingerprint or None,
         **_quality(frame),
@@ -189,12 +191,18 @@ def facts_of(part: Part, records: RecordSet, media: Media) -> pa.Table:
     return schema.conform(schema.PREDICTIONS, frame)
 
 
-def _ids(part: Part, frame: pd.DataFrame) -> pd.Series[Any]:
+def _identified(part: Part, records: RecordSet, *, start: int) -> RecordSet:
+    """``records``, from the row ``start`` of their part on, with ``prediction_id`` and ``file_name``."""
+    table = records.table
     if part.kind == LOG:
-        return f"{part.run_id}/" + frame["id"].astype("str")
-    ids = f"{part.run_id}/" + frame["seed"].astype("str") + "/" + frame["clip_id"].astype("str")
-    again = ids.groupby(ids).cumcount()  # a file of records may hold a clip twice
-    return ids.where(again == 0, ids + "/" + again.astype("str"))
+        ids = f"{part.run_id}/" + table["id"].astype("str")
+    else:
+        ids = f"{part.run_id}/" + table["seed"].astype("str") + "/" + table["clip_id"].astype("str")
+        exported = schema.safe_text(pa.array(ids.tolist(), pa.string()))
+        if len(exported.unique()) < len(ids):  # a file of records may hold a clip twice
+            ids = ids + "/" + pd.Series(np.arange(start, start + len(ids)), index=ids.index).astype("str")
+    named = table["name"] if "name" in table else table["clip_id"]
+    return replace(records, table=table.assign(prediction_id=ids, file_name=named))
 
 
 def _quality(frame: pd.DataFrame) -> dict[str, Any]:
@@ -231,10 +239,10 @@ def _curves(run_id: str, folder: Path) -> pd.DataFrame:
     return read_curves(folder).assign(run_id=run_id).sort_values(order, kind="stable", ignore_index=True)
 
 
-def _drift(digests: Sequence[_Digest]) -> Iterator[tuple[str, pd.DataFrame]]:
+def _drift(digests: Sequence[_Digest], *, alone: bool) -> Iterator[tuple[str, pd.DataFrame]]:
     """Logs and files against the first run of the export, else against the shipped one if its classes are the same.
 
-    Without any, the reference's own distributions.
+    Without any, the reference's own distributions, if they stand ``alone``.
     """
     runs = [digest for digest in digests if digest.part.kind not in (LOG, "file")]
     current = [digest for digest in digests if digest.part.kind in (LOG, "file")]
@@ -246,9 +254,9 @@ def _drift(digests: Sequence[_Digest]) -> Iterator[tuple[str, pd.DataFrame]]:
         return
     for digest in current:
         yield from aggregates.drift_of(digest.part.run_id, reference, digest.heard)
-    if not current:
+    if not current and alone:
         nothing = reference.take(np.zeros(len(reference), dtype=bool))
-        yield from aggregates.drift_of(runs[0].part.run_id, reference, nothing)
+        yield "drift_distribution", aggregates.distribution_of(runs[0].part.run_id, reference, nothing)
 
 
 def _about(digests: Sequence[_Digest]) -> pd.DataFrame:

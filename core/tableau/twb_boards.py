@@ -5,8 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from urllib.parse import quote
 
-from core.tableau.dashboards import BY_NAME, CHOOSES_CLIP, CHOSEN, DASHBOARDS, SHEETS, Click, Dashboard, Pill
-from core.tableau.twb_fields import Choices, E, Element, dependencies, field, guid, parameter, simple_id, source_of
+from core.tableau.dashboards import BY_NAME, DASHBOARDS, PARAMETERS, SETS, SHEETS, Click, Dashboard, Pill, What
+from core.tableau.twb_fields import (
+    Choices,
+    E,
+    Element,
+    column_of,
+    dependencies,
+    field,
+    guid,
+    parameter,
+    simple_id,
+    source_of,
+)
 
 WIDTH, HEIGHT = 1400, 900  # of a dashboard, pixels
 WHOLE = 100_000  # Tableau's units of a dashboard's width and height
@@ -22,8 +33,9 @@ def actions(choices: Choices) -> Element:
             for source, target, column in click.fields:
                 used.setdefault(BY_NAME[click.source].table, {})[Pill(source)] = None
                 used.setdefault(BY_NAME[target].table, {})[Pill(column)] = None
-    for name in CHOOSES_CLIP:
-        used.setdefault(BY_NAME[name].table, {})[Pill("clip_id")] = None
+    for name, what in SETS:
+        table = BY_NAME[name].table
+        used.setdefault(table, {})[Pill(column_of(table, what))] = None
     return E.actions(
         *filtering,
         E.datasources(
@@ -32,11 +44,11 @@ def actions(choices: Choices) -> Element:
         ),
         E(
             "datasource-dependencies",
-            *(parameter(what, choices) for what in CHOSEN),
+            *(parameter(what, choices) for what in PARAMETERS),
             datasource="Parameters",
         ),
         *(dependencies(table, list(used[table])) for table in sorted(used)),
-        *(_clip_action(name) for name in CHOOSES_CLIP),
+        *(_parameter_action(name, what) for name, what in SETS),
     )
 
 
@@ -76,9 +88,9 @@ def _filter_action(dashboard: Dashboard, click: Click) -> Element:
     )
 
 
-def _clip_action(name: str) -> Element:
+def _parameter_action(name: str, what: What) -> Element:
     dashboard = next(d.name for d in DASHBOARDS if name in [zone.sheet for zone in d.zones])
-    _, parameter = CHOSEN["clip"]
+    table = BY_NAME[name].table
     return E(
         "edit-parameter-action",
         E.activation(type="on-select"),
@@ -86,11 +98,11 @@ def _clip_action(name: str) -> Element:
         E("agg-type", type="attr"),
         E("clear-option", type="do-nothing", value="s:LROOT:"),
         E.params(
-            E.param(name="source-field", value=field(BY_NAME[name].table, Pill("clip_id"))),
-            E.param(name="target-parameter", value=f"[Parameters].[{parameter}]"),
+            E.param(name="source-field", value=field(table, Pill(column_of(table, what)))),
+            E.param(name="target-parameter", value=f"[Parameters].[{PARAMETERS[what].caption}]"),
         ),
-        caption=f"Inspect the clip of {name.lower()}",
-        name=_action_name("clip", name),
+        caption=f"Show the {what} of {name.lower()}",
+        name=_action_name(what, name),
     )
 
 
@@ -140,7 +152,7 @@ def _zones(dashboard: Dashboard) -> Element:
         root.append(
             E.zone(
                 mode="compact",
-                param=f"[Parameters].[{CHOSEN[what][1]}]",
+                param=f"[Parameters].[{PARAMETERS[what].caption}]",
                 **_place(str(3 + number), left + number * CARD, 0, CARD, HEAD),
                 **{"type-v2": "paramctrl"},
             )
@@ -170,7 +182,10 @@ def _place(number: str, x: int, y: int, w: int, h: int) -> dict[str, str]:
 
 def windows() -> Iterator[Element]:
     for number, dashboard in enumerate(DASHBOARDS):
-        seen = [E.viewpoint(E.zoom(type="entire-view"), name=zone.sheet) for zone in dashboard.zones]
+        seen = [
+            E.viewpoint(E.zoom(type="fit-width" if BY_NAME[zone.sheet].tall else "entire-view"), name=zone.sheet)
+            for zone in dashboard.zones
+        ]
         yield E.window(
             E.viewpoints(*seen),
             E.active(id="-1"),

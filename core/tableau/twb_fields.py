@@ -10,14 +10,14 @@ from typing import Any
 from lxml.builder import ElementMaker
 
 from core.tableau import hyper, schema
-from core.tableau.dashboards import CALCULATIONS, CHOSEN, Calculation, Pill
+from core.tableau.dashboards import CALCULATIONS, PARAMETERS, SHEETS, Calculation, Pill, What
 
 PACKAGED = f"Data/{hyper.NAME}"  # of the .hyper, inside the .twbx
 VERSION = "26.1"
 USER = "http://www.tableausoftware.com/xml/user"
 E = ElementMaker(nsmap={"user": USER})
 Element = Any  # of lxml, which has no types
-Choices = dict[str, list[str]]  # parameter → the values it offers
+Choices = dict[What, list[str]]  # parameter → the values it offers
 
 # Kind → Tableau's data type, its code in metadata, its default aggregation there.
 TYPES = {
@@ -60,14 +60,23 @@ def _calculation(table: str, name: str) -> Calculation | None:
 
 
 def _calculations(table: str) -> tuple[Calculation, ...]:
-    """Those of the table, and one for each parameter that may pick its rows."""
-    names = schema.BY_NAME[table].names
-    picked = tuple(
-        Calculation(f"chosen_{what}", f"Chosen {what}", f"[{column}] = [Parameters].[{caption}]", "boolean")
-        for what, (column, caption) in CHOSEN.items()
-        if column in names and (what == "run") == ("run_id" in names)
-    )
+    """Those of the table, and one for each parameter that picks its rows."""
+    picks = [what for what in PARAMETERS if any(what in s.chosen for s in SHEETS if s.table == table)]
+    picked = (Calculation(f"chosen_{what}", f"Chosen {what}", _picked(table, what), "boolean") for what in picks)
     return (*CALCULATIONS.get(table, ()), *picked)
+
+
+def _picked(table: str, what: What) -> str:
+    """The formula that holds for the rows of ``table`` that the parameter picks."""
+    given = PARAMETERS[what]
+    same = f"[{column_of(table, what)}] = [Parameters].[{given.caption}]"
+    everything = f"[Parameters].[{given.caption}] = {literal(given.everything)} OR " if given.everything else ""
+    return everything + same
+
+
+def column_of(table: str, what: What) -> str:
+    """The column by which a parameter picks rows of ``table``."""
+    return next(name for name in PARAMETERS[what].columns if name in schema.BY_NAME[table].names)
 
 
 def guid(*parts: str) -> str:
@@ -90,7 +99,8 @@ def _format(kind: str, unit: str) -> dict[str, str]:
     if kind == "integer":
         return {"default-format": "n#,##0;-#,##0"}
     if kind == "real":
-        return {"default-format": "p0.0%" if unit == "0–1" else "n#,##0.00;-#,##0.00"}
+        digits = "0.000" if unit == "see unit" else "0.00"  # shares among them, which are read to a tenth of a per cent
+        return {"default-format": "p0.0%" if unit == "0–1" else f"n#,##{digits};-#,##{digits}"}
     return {}
 
 
@@ -128,7 +138,7 @@ def _calculated(calculation: Calculation) -> Element:
 def parameters(choices: Choices) -> Element:
     return E.datasource(
         E.aliases(enabled="yes"),
-        *(parameter(what, choices) for what in CHOSEN),
+        *(parameter(what, choices) for what in PARAMETERS),
         name="Parameters",
         hasconnection="false",
         inline="true",
@@ -136,9 +146,9 @@ def parameters(choices: Choices) -> Element:
     )
 
 
-def parameter(what: str, choices: Choices) -> Element:
+def parameter(what: What, choices: Choices) -> Element:
     given = choices[what] or [""]
-    _, name = CHOSEN[what]
+    name = PARAMETERS[what].caption
     return E.column(
         E.calculation(**{"class": "tableau", "formula": literal(given[0])}),
         E.members(*(E.member(value=literal(value)) for value in given)),
@@ -200,14 +210,14 @@ def _parameter_dependencies() -> Element:
         "datasource-dependencies",
         *(
             E.column(
-                caption=name,
+                caption=given.caption,
                 datatype="string",
-                name=f"[{name}]",
+                name=f"[{given.caption}]",
                 role="measure",
                 type="nominal",
                 **{"param-domain-type": "list"},
             )
-            for _, name in CHOSEN.values()
+            for given in PARAMETERS.values()
         ),
         datasource="Parameters",
     )

@@ -21,16 +21,18 @@ from core.tableau.twb_fields import (
     source_of,
 )
 
+OVER = "#1f2933"  # colour of a mark over another
+THIN = "0.2"  # of Tableau's usual width
+
 
 def pills(sheet: Sheet) -> Iterator[Pill]:
     """Every column as a sheet uses it, once."""
     found = [*sheet.rows, *sheet.cols, *sheet.text, *sheet.detail]
-    found += [pill for pill in (sheet.color, sheet.size, sheet.over[1] if sheet.over else None) if pill]
-    found += [Pill(name.partition("=")[0]) for name in sheet.filters]
+    found += [pill for pill in (sheet.color, sheet.size, sheet.path, sheet.over[1] if sheet.over else None) if pill]
+    found += [Pill(name) for name in sheet.filters]
     found += [Pill(keep.column) for keep in sheet.keep]
     found += [Pill(limit.column, continuous=True) for limit in sheet.at_most]
-    if sheet.chosen:
-        found.append(Pill(f"chosen_{sheet.chosen}"))
+    found += [Pill(f"chosen_{what}") for what in sheet.chosen]
     if sheet.sort:
         found += [Pill(sheet.sort[0]), sheet.sort[1]]
     yield from dict.fromkeys(found)
@@ -42,7 +44,8 @@ def worksheet(sheet: Sheet, choices: Choices) -> Element:
     needed = [dependencies(sheet.table, used)]
     if sheet.chosen:
         sources.append(E.datasource(name="Parameters"))
-        needed.insert(0, E("datasource-dependencies", parameter(sheet.chosen, choices), datasource="Parameters"))
+        given = [parameter(what, choices) for what in sheet.chosen]
+        needed.insert(0, E("datasource-dependencies", *given, datasource="Parameters"))
     filters = list(_filters(sheet))
     view = E.view(E.datasources(*sources), *needed, *filters)
     if sheet.sort:
@@ -95,11 +98,11 @@ def _shelf(table: str, on: Sequence[Pill]) -> str:
 
 
 def _filters(sheet: Sheet) -> Iterator[Element]:
-    if sheet.chosen:
-        yield _member(sheet.table, f"chosen_{sheet.chosen}", "true")
+    for what in sheet.chosen:
+        yield _members(sheet.table, f"chosen_{what}", ("true",))
     for keep in sheet.keep:
         boolean = kind_of(sheet.table, keep.column) == "boolean"
-        yield _member(sheet.table, keep.column, keep.value if boolean else literal(keep.value))
+        yield _members(sheet.table, keep.column, keep.values if boolean else [literal(one) for one in keep.values])
     for limit in sheet.at_most:
         yield E.filter(
             E.min("1"),
@@ -107,11 +110,7 @@ def _filters(sheet: Sheet) -> Iterator[Element]:
             column=field(sheet.table, Pill(limit.column, continuous=True)),
             **{"class": "quantitative", "included-values": "in-range"},
         )
-    for name in sheet.filters:
-        column, _, default = name.partition("=")
-        if default:
-            yield _member(sheet.table, column, literal(default), group=_group(sheet.table, column))
-            continue
+    for column in sheet.filters:
         yield E.filter(
             E.groupfilter(
                 function="level-members",
@@ -125,25 +124,24 @@ def _filters(sheet: Sheet) -> Iterator[Element]:
 
 def _group(table: str, column: str) -> dict[str, str]:
     """The number that sheets of one data source share, so that a filter on one is a filter on all."""
-    shared = sorted({(s.table, name.partition("=")[0]) for s in SHEETS for name in s.filters})
+    shared = sorted({(s.table, name) for s in SHEETS for name in s.filters})
     return {"filter-group": str(shared.index((table, column)) + 2)}
 
 
-def _member(table: str, column: str, member: str, *, group: dict[str, str] | None = None) -> Element:
-    return E.filter(
-        E.groupfilter(
-            function="member",
-            level=instance(table, Pill(column)),
-            member=member,
-            **{
-                f"{{{USER}}}ui-domain": "database",
-                f"{{{USER}}}ui-enumeration": "inclusive",
-                f"{{{USER}}}ui-marker": "enumerate",
-            },
-        ),
-        column=field(table, Pill(column)),
-        **{"class": "categorical", **(group or {})},
-    )
+def _members(table: str, column: str, members: Sequence[str]) -> Element:
+    """Keep these values of ``column``."""
+    level = instance(table, Pill(column))
+    shown = {
+        f"{{{USER}}}ui-domain": "database",
+        f"{{{USER}}}ui-enumeration": "inclusive",
+        f"{{{USER}}}ui-marker": "enumerate",
+    }
+    if len(members) == 1:
+        kept = E.groupfilter(function="member", level=level, member=members[0], **shown)
+    else:
+        each = (E.groupfilter(function="member", level=level, member=member) for member in members)
+        kept = E.groupfilter(*each, function="union", **shown)
+    return E.filter(kept, column=field(table, Pill(column)), **{"class": "categorical"})
 
 
 def _axis_style(sheet: Sheet) -> Iterator[Element]:
@@ -177,12 +175,16 @@ def _panes(sheet: Sheet) -> Iterator[Element]:
     axis = "x-axis-name" if across else "y-axis-name"
     mark, size = sheet.over
     yield _pane(sheet, sheet.mark, size=sheet.size)
-    yield _pane(sheet, sheet.mark, size=sheet.size, id="1", **{axis: field(sheet.table, first)})
-    yield _pane(sheet, mark, size=size, id="2", **{axis: field(sheet.table, second)})
+    under = _pane(sheet, sheet.mark, size=sheet.size)
+    over = _pane(sheet, mark, size=size, over=True)
+    for number, (pane, pill) in enumerate(((under, first), (over, second)), start=1):
+        pane.set("id", str(number))
+        pane.set(axis, field(sheet.table, pill))
+        yield pane
 
 
-def _pane(sheet: Sheet, mark: str, *, size: Pill | None, **attributes: str) -> Element:
-    table = sheet.table
+def _pane(sheet: Sheet, mark: str, *, size: Pill | None, over: bool = False) -> Element:
+    table, path = sheet.table, sheet.path if over else None
     encodings = E.encodings()
     if sheet.color:
         encodings.append(E.color(column=field(table, sheet.color)))
@@ -191,15 +193,22 @@ def _pane(sheet: Sheet, mark: str, *, size: Pill | None, **attributes: str) -> E
     for pill in sheet.text:
         encodings.append(E.text(column=field(table, pill)))
     for pill in sheet.detail:
-        encodings.append(E.lod(column=field(table, pill)))
-    pane = E.pane(E.view(E.breakdown(value="auto")), E.mark(**{"class": mark}), **attributes)
+        if pill != path:  # a line is drawn along its path, and apart for every value of a detail
+            encodings.append(E.lod(column=field(table, pill)))
+    if path:
+        encodings.append(E.path(column=field(table, path)))
+    pane = E.pane(E.view(E.breakdown(value="auto")), E.mark(**{"class": mark}))
     pane.set("selection-relaxation-option", "selection-relaxation-allow")
     if len(encodings):
         pane.append(encodings)
     if sheet.label:
         pane.append(E("customized-label", E("formatted-text", *_label(sheet))))
-    if sheet.text:
-        pane.append(E.style(E("style-rule", E.format(attr="mark-labels-show", value="true"), element="mark")))
+    formats = {"mark-labels-show": "true"} if sheet.text else {}
+    if over and not sheet.color:  # it would hide in the mark under it
+        formats |= {"mark-color": OVER, "size": THIN}
+    if formats:
+        shown = (E.format(attr=name, value=value) for name, value in formats.items())
+        pane.append(E.style(E("style-rule", *shown, element="mark")))
     return pane
 
 

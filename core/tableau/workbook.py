@@ -12,16 +12,18 @@ from pathlib import Path
 
 from lxml import etree
 
-from core.tableau import schema
-from core.tableau.dashboards import DASHBOARDS, SHEETS
+from core.tableau import demonstrations, schema
+from core.tableau.dashboards import DASHBOARDS, PARAMETERS, SHEETS
 from core.tableau.files import entry, pack, whole
 from core.tableau.tables import StarSchema
 from core.tableau.twb_boards import actions, dashboard_element, windows
-from core.tableau.twb_fields import PACKAGED, VERSION, E, datasource, parameters
+from core.tableau.twb_fields import PACKAGED, VERSION, Choices, E, datasource, parameters
 from core.tableau.twb_sheets import worksheet
 
 NAME = "earshot.twbx"
 TWB = "earshot.twb"
+FEATURE = "spectral_centroid_hz"  # whose distribution is shown first
+UNQUOTABLE = set('"\\')  # they end a text in Tableau's formulas: such a class stands under all, not by itself
 
 
 def write_twbx(star: StarSchema, extract: Path, path: Path) -> None:
@@ -32,12 +34,24 @@ def write_twbx(star: StarSchema, extract: Path, path: Path) -> None:
         pack(archive, PACKAGED, extract)
 
 
-def workbook_xml(star: StarSchema) -> bytes:
-    """The ``.twb``. Of ``star`` it holds only which runs and clips there are to choose from."""
-    choices = {
-        "run": star.small["about"]["run_id"].to_pylist(),
+def choices_in(star: StarSchema) -> Choices:
+    """What each parameter offers, its first value the one that is shown."""
+    about, drift = star.small["about"].to_pandas(), star.small["drift_distribution"].to_pandas()
+    compared = [*star.small["drift"]["run_id"].unique().to_pylist(), *drift["run_id"]]
+    features = sorted(set(drift["feature"]), key=lambda name: (name != FEATURE, name))
+    offered: Choices = {
+        "run": about.loc[about["kind"] != demonstrations.KIND, "run_id"].tolist(),
+        "class": [PARAMETERS["class"].everything, *star.small["classes"]["label"].to_pylist()],
+        "set": list(dict.fromkeys(compared)),
+        "feature": features,
         "clip": star.small["clip_features"]["clip_id"].to_pylist(),
     }
+    return {what: [value for value in values if not UNQUOTABLE & set(value)] for what, values in offered.items()}
+
+
+def workbook_xml(star: StarSchema) -> bytes:
+    """The ``.twb``. Of ``star`` it holds only what there is to choose from."""
+    choices = choices_in(star)
     used = tuple(dict.fromkeys(sheet.table for sheet in SHEETS))
     root = E.workbook(
         E("document-format-change-manifest", E.ManifestByVersion()),

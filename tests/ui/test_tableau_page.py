@@ -58,7 +58,7 @@ def test_the_shipped_run_is_there_at_once_in_every_format(open_app: OpenApp, tmp
     assert set(counted) == set(schema.BY_NAME)
     assert counted["predictions"] % 400 == 0
     assert counted["clip_features"] == 11
-    assert counted["drift"] == 0
+    assert counted["drift"] > 0  # of the demonstrations
     said = words_on(page)
     assert "It was not opened in Tableau itself" in said
     for tab in (tableau_export.DESKTOP, tableau_export.PUBLIC, tableau_export.CLOUD):
@@ -66,18 +66,16 @@ def test_the_shipped_run_is_there_at_once_in_every_format(open_app: OpenApp, tmp
         assert tab.strip() in said
     preview, dictionary = page.dataframe[1].value, page.dataframe[2].value
     assert list(preview) == list(dictionary["Column"])
-    page.selectbox(key=state.TABLEAU_TABLE.name).select("drift").run()
-    assert "Drift needs a window of the prediction log" in words_on(page)
 
 
 def test_a_window_of_the_log_comes_with_its_drift(open_app: OpenApp, tmp_path: Path) -> None:
     page = open_page(open_app, tmp_path, logged=60)
-    before = rows(page)["predictions"]
+    before, demonstrated = rows(page)["predictions"], rows(page)["drift"]
     page.selectbox(key=state.TABLEAU_WINDOW.name).select("All of it").run()
     assert not page.exception
     assert not page.error
     assert rows(page)["predictions"] == before + 60
-    assert rows(page)["drift"] > 0
+    assert rows(page)["drift"] > demonstrated
     page.multiselect(key=state.TABLEAU_RUNS.name).set_value([]).run()
     assert rows(page)["predictions"] == 60
     page.selectbox(key=state.TABLEAU_WINDOW.name).select(None).run()

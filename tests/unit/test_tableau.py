@@ -27,7 +27,7 @@ from core.errors import EarshotError, ExportError, RecordsError
 from core.recordset import RecordSet, record_set
 from core.sources import of_log, shipped
 from core.store import Store
-from core.tableau import files, gold_tables, hyper, parts, schema, sources, tables
+from core.tableau import demonstrations, files, gold_tables, hyper, parts, schema, sources, tables
 from core.tableau.export import Exported, export, formats_of
 from core.training.runs import RunFolder
 from tests.answers import answers
@@ -188,13 +188,20 @@ def test_the_numbers_recomputed_by_sql_from_the_extract_are_the_apps(
     )
     total = sum(int(str(n)) for _, _, n in bins)
     assert sum(abs(float(str(gap))) for _, gap, _ in bins) / total == pytest.approx(ece, abs=1e-9)
-    for stage, wanted in (("calibrated", ece), ("raw", raw_ece)):
-        table = sql(
-            extract,
-            "SELECT SUM(n * ABS(accuracy - confidence)) / SUM(n) FROM reliability "
-            f"WHERE run_id = '{run}' AND stage = '{stage}' AND n > 0",
-        )
-        assert float(str(table[0][0])) == pytest.approx(wanted, abs=1e-9)
+    raw_bins = sql(
+        extract,
+        "SELECT SUM((CASE WHEN correct THEN CAST(1 AS DOUBLE PRECISION) ELSE 0 END) - raw_confidence) "
+        f"{known} GROUP BY seed, raw_confidence_bin",
+    )
+    assert sum(abs(float(str(gap))) for (gap,) in raw_bins) / total == pytest.approx(raw_ece, abs=1e-9)
+    if run == "log":  # one network answered, so that pooling the answers changes nothing
+        for stage, wanted in (("calibrated", ece), ("raw", raw_ece)):
+            table = sql(
+                extract,
+                "SELECT SUM(n * ABS(accuracy - confidence)) / SUM(n) FROM reliability "
+                f"WHERE run_id = '{run}' AND stage = '{stage}' AND n > 0",
+            )
+            assert float(str(table[0][0])) == pytest.approx(wanted, abs=1e-9)
 
 
 def test_csv_is_plain_utf8_with_iso_times_and_snake_case(whole: Whole) -> None:
@@ -357,8 +364,9 @@ def test_an_empty_log_exports_as_empty_tables(tmp_path: Path) -> None:
     store.close()
     assert done.rows["predictions"] == 0
     about = pd.read_csv(tmp_path / "out" / "csv" / "about.csv")
-    assert about[["n_answers", "n_labelled", "n_clips"]].to_numpy().tolist() == [[0, 0, 0]]
-    assert done.rows["drift"] == 0
+    assert about["kind"].tolist() == ["log"] + ["demonstration"] * len(demonstrations.CONDITIONS)
+    assert (about[["n_answers", "n_labelled", "n_clips"]] == 0).all(axis=None)
+    assert set(pd.read_csv(tmp_path / "out" / "csv" / "drift.csv")["run_id"]) == set(about["run_id"][1:])
     assert done.workbook.exists()
 
 
@@ -387,6 +395,51 @@ def test_two_runs_of_one_name_stay_apart(tmp_path: Path) -> None:
     )
     assert star.small["about"]["run_id"].to_pylist() == ["a", "a (2)"]
     assert star.head("predictions")["prediction_id"].is_unique
+
+
+def test_a_run_that_is_named_as_a_second_one_stays_apart_too(tmp_path: Path) -> None:
+    names = ("a", "a (2)", "a", "a", "=b", "=b")
+    given = [parts.of_records(answers(8, rng_seed=seed), run_id=name) for seed, name in enumerate(names)]
+    star = tables.build(given, tmp_path / "facts.parquet")
+    assert star.small["about"]["run_id"].to_pylist() == ["a", "a (2)", "a (3)", "a (4)", "'=b", "'=b (2)"]
+
+
+def test_class_names_that_come_out_the_same_are_refused(tmp_path: Path) -> None:
+    given = answers(8)
+    names = ("=a", "'=a", "b", "c")
+    table = given.table.assign(label=given.table["label"].map(dict(zip(given.class_names, names, strict=True))))
+    records = record_set(table, title="t", class_names=names, logits=given.logits, temperature=1.0)
+    with pytest.raises(RecordsError, match="Rename one"):
+        tables.build([parts.of_records(records)], tmp_path / "facts.parquet")
+
+
+def test_answers_keep_ids_of_their_own_where_a_file_holds_a_clip_twice(tmp_path: Path) -> None:
+    given = answers(9)
+    clips = ["c", "c", "c/1", "c/0", "a\nb", "a␊b", "d", "e", "f"]
+    records = record_set(
+        given.table.assign(clip_id=clips),
+        title="t",
+        class_names=given.class_names,
+        logits=given.logits,
+        temperature=1.0,
+    )
+    star = tables.build([parts.of_records(records)], tmp_path / "facts.parquet")
+    assert star.head("predictions")["prediction_id"].is_unique
+    shown = star.head("errors")["prediction_id"]
+    assert set(shown) <= set(star.head("predictions")["prediction_id"])
+
+
+def test_a_demonstration_stands_in_the_drift_tables_alone(whole: Whole) -> None:
+    about = whole.csv("about").set_index("run_id")
+    shown = about[about["kind"] == "demonstration"]
+    assert len(shown) == len(demonstrations.CONDITIONS)
+    assert (shown[["n_answers", "n_labelled", "n_clips"]] == 0).all(axis=None)
+    for table in schema.TABLES:
+        if "run_id" in table.names and table.name not in ("about", "drift", "drift_distribution"):
+            assert not set(whole.csv(table.name)["run_id"]) & set(shown.index), table.name
+    said = whole.csv("drift").query("statistic == 'verdict'").set_index("run_id")["verdict"]
+    assert said[shown.index].str.startswith("Demonstration, not your sounds: ").all()
+    assert not said["log"].startswith("Demonstration")
 
 
 def test_no_run_is_told(tmp_path: Path) -> None:
