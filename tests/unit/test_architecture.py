@@ -80,6 +80,7 @@ LAYERS = [
     {"core.serving.server", "core.api"},
     {"core.tableau", "core.tableau.schema"},
     {"core.tableau.gold_tables", "core.tableau.parts", "core.tableau.aggregates"},
+    {"core.tableau.demonstrations"},
     {"core.tableau.tables"},
     {"core.tableau.files"},
     {"core.tableau.hyper", "core.tableau.media", "core.tableau.dashboards"},
