@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
@@ -806,43 +806,76 @@ def _shared_sound(digest_a: str, digest_b: str, *, _a: Sound, _b: Sound) -> Shar
     return shared_sound(one.samples, other.samples, audio.sample_rate_hz)
 
 
-def tableau_size(runs: tuple[str, ...], window: str | None, since: datetime | None) -> int:
+def tableau_size(choice: TableauChoice) -> int:
     """How many answers an export would hold. Raises ``EarshotError``."""
     from core.artifact import read_manifest
 
-    logged = window is not None and store().count(read_manifest(settings().artifact).fingerprint, since=since)
-    return sum(len(records(name)) for name in runs) + int(logged)
+    fingerprint = read_manifest(settings().artifact).fingerprint
+    logged = store().count(fingerprint, since=choice.since) if choice.window is not None else 0
+    return sum(len(records(name)) for name in choice.runs) + logged
 
 
-def tableau_export(
-    runs: tuple[str, ...],
-    window: str | None,
-    since: datetime | None,
-    version: str,
-    *,
-    progress: Callable[[float, str], None],
-) -> Exported:
-    """Files of these runs and this window of the log, made again when either changes. Raises ``EarshotError``."""
+@dataclass(frozen=True)
+class TableauChoice:
+    """What to export: names of runs as ``record_sources`` has them, a window of the log, and for whose Tableau.
+
+    ``since`` is the start of the ``window``, to the full hour; ``logged`` is how far the log went when the page was
+    drawn. So what is downloaded is what was shown.
+    """
+
+    runs: tuple[str, ...]
+    window: str | None
+    since: datetime | None
+    version: str
+    logged: tuple[int, int] | None
+
+
+def tableau_choice(runs: tuple[str, ...], window: str | None, since: datetime | None, version: str) -> TableauChoice:
+    """These runs and this window of the log as it stands now."""
+    return TableauChoice(runs, window, since, version, store().version() if window is not None else None)
+
+
+def tableau_export(choice: TableauChoice, *, progress: Callable[[float, str], None]) -> Exported:
+    """The export of ``choice``, made again when what it is of changes. Its files: ``tableau_file``, ``tableau_head``.
+
+    Raises ``EarshotError``.
+    """
+    return _tableau_exports().of(*_tableau_made(choice, progress))
+
+
+def tableau_file(choice: TableauChoice, name: str) -> bytes:
+    """One file of the export, which is made again if it is gone: only a few are kept. Raises ``EarshotError``."""
+    return _tableau_exports().read(*_tableau_made(choice), lambda done: done.file(name).read_bytes())
+
+
+def tableau_head(choice: TableauChoice, name: str, rows: int) -> DataFrame:
+    """The first rows of a CSV file of the export, as they stand in it. Raises ``EarshotError``."""
+    return _tableau_exports().read(*_tableau_made(choice), lambda done: csv_head(done.file(name), rows))
+
+
+def _tableau_made(
+    choice: TableauChoice, progress: Callable[[float, str], None] = lambda share, what: None
+) -> tuple[Hashable, Callable[[Path], Exported]]:
+    """What the export of ``choice`` is known by, and how it is made."""
     given = settings()
-    folders = [folder for name in runs if (folder := run_folder(name)) is not None]
-    logged = store().version() if window is not None else None
+    folders = [folder for name in choice.runs if (folder := run_folder(name)) is not None]
     stamps = tuple(_stamp(folder) for folder in (*folders, given.artifact))
-    key = (runs, window, since, version, stamps, logged, given.database)
 
     def make(out: Path) -> Exported:
         from core.tableau import gold_tables, hyper, sources
         from core.tableau.export import FORMATS, export
 
+        window = None if choice.window is None else (choice.since, None)
         return export(
-            sources.parts(folders, None if window is None else (since, None), given, store=store() if logged else None),
+            sources.parts(folders, window, given, store=store() if choice.window else None),
             out,
             formats=FORMATS if hyper.available() else ("csv",),
-            hyper_version=version,
+            hyper_version=choice.version,
             gold=gold_tables.served(given.artifact, given.data_dir),
             progress=progress,
         )
 
-    return _tableau_exports().of(key, make)
+    return (choice, stamps, given.database), make
 
 
 @st.cache_resource(max_entries=1, show_spinner=False, on_release=lambda exports: exports.close())

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app import services, state, words
+from app import components, services, state, words
+from app.services import TableauChoice
 from core.tableau import hyper, schema
 from core.tableau.files import WIDE, ZIP
 from core.tableau.workbook import NAME as TWBX
@@ -46,23 +45,7 @@ CLOUD = """
 """
 
 
-@dataclass(frozen=True)
-class Choice:
-    """Names of runs as ``services.record_sources`` has them, and the log's window."""
-
-    runs: tuple[str, ...]
-    window: str | None
-    version: str
-
-    @property
-    def since(self) -> datetime | None:
-        """Start of the window, to the full hour: the same choice is the same export for a while."""
-        span = WINDOWS[self.window] if self.window else None
-        now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
-        return None if span is None else now - span
-
-
-def choose() -> Choice:
+def choose() -> TableauChoice:
     """Runs, a window of the log, and for whom the extract is."""
     runs = [name for name in services.record_sources() if name != services.LOG]
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -94,7 +77,13 @@ def choose() -> Choice:
             disabled=not hyper.available(),
             help="Version of the .hyper file's format; older Tableau does not read newer ones.",
         )
-    return Choice(tuple(chosen), window, version or hyper.VERSION)
+    return services.tableau_choice(tuple(chosen), window, _since(window), version or hyper.VERSION)
+
+
+def _since(window: str | None) -> datetime | None:
+    span = WINDOWS[window] if window else None
+    now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    return None if span is None else now - span
 
 
 def _called(name: str) -> str:
@@ -113,7 +102,7 @@ def too_many(answers: int) -> bool:
     return True
 
 
-def made(choice: Choice) -> Exported:
+def made(choice: TableauChoice) -> Exported:
     """The export of ``choice``, with its progress. Raises ``EarshotError``."""
     bar = st.progress(0.0, "Exporting…")
 
@@ -121,12 +110,12 @@ def made(choice: Choice) -> Exported:
         bar.progress(min(share, 1.0), f"Exporting: {what}")
 
     try:
-        return services.tableau_export(choice.runs, choice.window, choice.since, choice.version, progress=show)
+        return services.tableau_export(choice, progress=show)
     finally:
         bar.empty()
 
 
-def downloads(done: Exported) -> None:
+def downloads(choice: TableauChoice, done: Exported) -> None:
     """The formats, each whole."""
     given = {
         TWBX: (
@@ -138,12 +127,10 @@ def downloads(done: Exported) -> None:
         ZIP: ("CSV, zipped", ":material/folder_zip:", "Every table as a CSV file."),
         WIDE: ("One wide CSV", ":material/csv:", "One row an answer, with what it refers to."),
     }
-    found = {path.name: path for path in done.files}
     with st.container(horizontal=True):
         for name, (label, icon, says) in given.items():
-            if name in found:
-                size = words.megabytes(found[name].stat().st_size)
-                _download(found[name], f"{label} ({size})", icon, says, key=f"tableau_{name}")
+            if name in done.sizes:
+                _download(choice, done, name, label, icon, says, key=f"tableau_{name}")
     if not hyper.available():
         st.info(
             "There is no Hyper library for this machine, so extract and workbook are left out; CSV is complete.",
@@ -151,11 +138,11 @@ def downloads(done: Exported) -> None:
         )
 
 
-def _download(path: Path, label: str, icon: str, says: str, *, key: str) -> None:
+def _download(choice: TableauChoice, done: Exported, name: str, label: str, icon: str, says: str, *, key: str) -> None:
     st.download_button(
-        label,
-        partial(path.read_bytes),
-        file_name=path.name,
+        f"{label} ({words.megabytes(done.sizes[name])})",
+        partial(services.tableau_file, choice, name),
+        file_name=name,
         mime="application/octet-stream",
         icon=icon,
         help=says,
@@ -165,7 +152,7 @@ def _download(path: Path, label: str, icon: str, says: str, *, key: str) -> None
 
 
 @st.fragment
-def contents(done: Exported) -> None:
+def contents(choice: TableauChoice, done: Exported) -> None:
     """The tables with their rows; the chosen one's first rows and its dictionary, as the files hold them."""
     st.subheader("What is in it", anchor=False)
     st.dataframe(
@@ -177,16 +164,14 @@ def contents(done: Exported) -> None:
         alt="Every table of the export with its number of rows.",
     )
     name = st.selectbox("Table", [table.name for table in schema.TABLES], key=state.TABLEAU_TABLE.name, width=420)
-    path = next(path for path in done.files if path.name == f"{name}.csv")
+    file = f"{name}.csv"
     shown, said = st.tabs(["First rows", "Dictionary"])
-    with shown:
-        st.dataframe(
-            services.csv_head(path, PREVIEW_ROWS), hide_index=True, key="tableau_preview", alt=f"Rows of {name}."
-        )
+    with shown, components.errors_shown():
+        head = services.tableau_head(choice, file, PREVIEW_ROWS)
+        st.dataframe(head, hide_index=True, key="tableau_preview", alt=f"Rows of {name}.")
         if not done.rows[name]:
             st.caption(_why_empty(name))
-        size = words.megabytes(path.stat().st_size)
-        _download(path, f"{name}.csv ({size})", ":material/csv:", "This table alone.", key="tableau_csv")
+        _download(choice, done, file, file, ":material/csv:", "This table alone.", key="tableau_csv")
     with said:
         st.dataframe(_dictionary(schema.BY_NAME[name]), hide_index=True, key="tableau_dictionary", alt="Its columns.")
 

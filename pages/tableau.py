@@ -15,8 +15,8 @@ with components.errors_shown():
     if not choice.runs and choice.window is None:
         components.empty_state("Choose a run or a window of the prediction log: its files appear here.")
         st.stop()
-    if not tableau_export.too_many(services.tableau_size(choice.runs, choice.window, choice.since)):
+    if not tableau_export.too_many(services.tableau_size(choice)):
         done = tableau_export.made(choice)
-        tableau_export.downloads(done)
-        tableau_export.contents(done)
+        tableau_export.downloads(choice, done)
+        tableau_export.contents(choice, done)
     tableau_export.instructions()

@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import pyarrow as pa
 
@@ -25,17 +25,22 @@ from core.tableau.tables import Media, NoMedia, Progress, StarSchema, build
 
 Format = Literal["csv", "hyper", "twbx"]
 FORMATS: tuple[Format, ...] = ("csv", "hyper", "twbx")
+T = TypeVar("T")
 CSV_FOLDER = "csv"  # of the tables, one file each
 BUILT = 0.6  # share of the time until the tables stand
 
 
 @dataclass(frozen=True)
 class Exported:
-    """The files written, under ``out``, and how many rows each table has."""
+    """The files written, under ``out``, their ``sizes`` in bytes by name, and how many rows each table has."""
 
     out: Path
     files: tuple[Path, ...]
     rows: dict[str, int]
+    sizes: dict[str, int]
+
+    def file(self, name: str) -> Path:
+        return next(path for path in self.files if path.name == name)
 
     @property
     def workbook(self) -> Path:
@@ -52,12 +57,18 @@ class KeptExports:
     """The last few exports, by what they are of, each in a temporary folder. Safe to use from several threads."""
 
     def __init__(self, most: int = 3) -> None:
-        self._most, self._lock = most, threading.Lock()
+        self._most, self._lock = most, threading.RLock()
         self._made: OrderedDict[Hashable, tuple[Exported, tempfile.TemporaryDirectory[str]]] = OrderedDict()
 
     def of(self, key: Hashable, make: Callable[[Path], Exported]) -> Exported:
-        """The export under ``key``; made in a new folder if there is none. One is made at a time."""
+        """The export under ``key``; made in a new folder if there is none, or if files of it are gone.
+
+        One is made at a time. Its files may go as soon as another is asked for: read them by ``read``.
+        """
         with self._lock:
+            kept = self._made.get(key)
+            if kept is not None and not all(path.exists() for path in kept[0].files):  # somebody tidied up
+                self._made.pop(key)[1].cleanup()
             if key not in self._made:
                 folder = tempfile.TemporaryDirectory(prefix="earshot-tableau-", ignore_cleanup_errors=True)
                 try:
@@ -69,6 +80,11 @@ class KeptExports:
             while len(self._made) > self._most:
                 self._made.popitem(last=False)[1][1].cleanup()
             return self._made[key][0]
+
+    def read(self, key: Hashable, make: Callable[[Path], Exported], read: Callable[[Exported], T]) -> T:
+        """What ``read`` finds in the export under ``key``, whose files stay until it returns."""
+        with self._lock:
+            return read(self.of(key, make))
 
     def close(self) -> None:
         """Remove every folder."""
@@ -114,7 +130,7 @@ def export(
         written = _write(star, out, Path(name), formats, hyper_version, progress)
         rows = {table.name: star.rows(table.name) for table in schema.TABLES}
     progress(1.0, "done")
-    return Exported(out, tuple(written), rows)
+    return Exported(out, tuple(written), rows, {path.name: path.stat().st_size for path in written})
 
 
 def _write(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,6 +68,29 @@ def test_the_shipped_run_is_there_at_once_in_every_format(open_app: OpenApp, tmp
         assert tab.strip() in said
     preview, dictionary = page.dataframe[1].value, page.dataframe[2].value
     assert list(preview) == list(dictionary["Column"])
+
+
+def test_an_export_that_went_away_under_an_open_page_is_made_again(
+    open_app: OpenApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a few exports are kept, for everyone: another visitor's choices push one out, or somebody tidies /tmp."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    page = open_page(open_app, tmp_path)
+    counted = rows(page)
+    assert len(list(temporary.glob("earshot-tableau-*"))) == 1
+    for folder in temporary.iterdir():
+        shutil.rmtree(folder)
+    page.selectbox(key=state.TABLEAU_TABLE.name).select("confusion").run()
+    assert not page.exception
+    assert not page.error
+    assert rows(page) == counted
+    assert "share_of_true" in page.dataframe[1].value
+    for folder in temporary.iterdir():
+        shutil.rmtree(folder)
+    choice = services.tableau_choice((services.SHIPPED,), None, None, hyper.VERSION)
+    assert services.tableau_file(choice, "confusion.csv").startswith(b"run_id,true_label")
 
 
 def test_a_window_of_the_log_comes_with_its_drift(open_app: OpenApp, tmp_path: Path) -> None:

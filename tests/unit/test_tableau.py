@@ -8,7 +8,7 @@ import math
 import os
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -28,7 +28,7 @@ from core.recordset import RecordSet, record_set
 from core.sources import of_log, shipped
 from core.store import Store
 from core.tableau import demonstrations, files, gold_tables, hyper, parts, schema, sources, tables
-from core.tableau.export import Exported, export, formats_of
+from core.tableau.export import Exported, KeptExports, export, formats_of
 from core.training.runs import RunFolder
 from tests.answers import answers
 from tests.tableau_log import BAD_NAMES, START, fill
@@ -598,3 +598,27 @@ def test_the_wide_file_holds_every_answer_with_its_run(whole: Whole) -> None:
     dogs = wide[wide["true_label"] == "crying_baby"]
     assert set(dogs["true_class_name"]) == {"Crying baby"}
     assert [column.name for column in files.WIDE_COLUMNS] == list(wide)
+
+
+def made_in(calls: list[Path]) -> Callable[[Path], Exported]:
+    def make(out: Path) -> Exported:
+        calls.append(out)
+        (out / "a.csv").write_text(f"made {len(calls)}")
+        return Exported(out, (out / "a.csv",), {}, {"a.csv": 6})
+
+    return make
+
+
+def test_few_exports_are_kept_and_what_is_gone_is_made_again() -> None:
+    kept, calls = KeptExports(most=2), []
+    for key in ("a", "b", "a"):
+        kept.of(key, made_in(calls))
+    assert len(calls) == 2
+    kept.of("c", made_in(calls))
+    assert [folder.exists() for folder in calls] == [True, False, True]  # b was asked for least lately
+    assert kept.read("b", made_in(calls), lambda done: done.file("a.csv").read_text()) == "made 4"
+    (calls[-1] / "a.csv").unlink()
+    assert kept.read("b", made_in(calls), lambda done: done.file("a.csv").read_text()) == "made 5"
+    assert not calls[3].exists()
+    kept.close()
+    assert not any(folder.exists() for folder in calls)
