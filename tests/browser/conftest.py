@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import soundfile
 import soxr
-from playwright.sync_api import Browser, Page, Playwright, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 
-from tests.browser.serving import launch, serve
+from tests.browser.serving import ANSWER_MS, launch, serve
 
 MICROPHONE_HZ = 48_000  # Chromium's fake microphone reads PCM_16 at its own rate
 
@@ -36,6 +36,7 @@ def chromium() -> str:
 
 @pytest.fixture(scope="session")
 def playwright() -> Iterator[Playwright]:
+    expect.set_options(timeout=ANSWER_MS)
     with sync_playwright() as driver:
         yield driver
 
@@ -74,6 +75,7 @@ def page(browser: Browser, server: str) -> Iterator[Page]:
     size = {"width": 1280, "height": 900}
     context = browser.new_context(accept_downloads=True, permissions=["microphone"], viewport=size)
     page = context.new_page()
+    page.set_default_timeout(ANSWER_MS)
     page.goto(server)
     yield page
     context.close()

@@ -9,16 +9,18 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, Playwright, expect
+from playwright.sync_api import Browser, Locator, Page, Playwright, expect
+from playwright.sync_api import TimeoutError as TookTooLong
 
 from core.config import ROOT
 
 START_S = 180.0
 ANSWER_MS = 180_000  # the first answer loads torch and the model; a busy machine takes its time
+ONCE_MS = 5_000  # until what was tried is tried again
 CHROMIUM_OPTIONS = ("--no-sandbox", "--headless=new", "--disable-gpu", "--disable-dev-shm-usage")
 
 
@@ -65,6 +67,50 @@ def launch(playwright: Playwright, chromium: str, *options: str) -> Browser:
 def settle(page: Page) -> None:
     """Wait until the script has run and the page shows it."""
     expect(page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]')).to_be_visible(timeout=ANSWER_MS)
+
+
+def until(shown: Locator, act: Callable[[], object]) -> None:
+    """Do what a user does who sees that a click did not take: again, until ``shown`` is there.
+
+    ``act`` is a step that may be repeated: a click that opens, chooses or leads elsewhere, none that toggles.
+    """
+    deadline = time.monotonic() + ANSWER_MS / 1000
+    while True:
+        try:
+            if not shown.is_visible():
+                act()
+            return expect(shown).to_be_visible(timeout=ONCE_MS)
+        except (AssertionError, TookTooLong):
+            if time.monotonic() > deadline:
+                raise
+
+
+def unfold(box: Locator, typed: str = "") -> None:
+    """Open a selectbox's list, narrowed to what is typed."""
+    box.click(timeout=ONCE_MS)
+    if typed:
+        box.fill(typed, timeout=ONCE_MS)
+
+
+def choose(box: Locator, option: str, *, typed: str = "") -> None:
+    """Choose from a selectbox, by typing if need be.
+
+    A list closes as soon as its page scrolls: the browser does that to bring a box into view, and for a page that is
+    still arriving.
+    """
+    offered = box.page.get_by_role("option", name=option, exact=True)
+    expect(box).to_be_visible()
+    settle(box.page)
+    box.scroll_into_view_if_needed()
+    box.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    deadline = time.monotonic() + ANSWER_MS / 1000
+    while True:
+        until(offered, lambda: unfold(box, typed))
+        try:
+            return offered.click(timeout=ONCE_MS)
+        except TookTooLong:
+            if time.monotonic() > deadline:
+                raise
 
 
 def upload(page: Page, name: str, data: bytes) -> None:

@@ -66,7 +66,6 @@ def test_a_training_is_launched_watched_left_and_found_again_and_its_model_promo
     address, runs = world
     page = browser.new_page(viewport={"width": 1280, "height": 1000})
     page.set_default_timeout(ANSWER_MS)
-    expect.set_options(timeout=ANSWER_MS)
     page.goto(f"{address}/admin")
     for _ in range(5):
         sign_in(page, "wrong")

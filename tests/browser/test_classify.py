@@ -21,7 +21,7 @@ from core.classifier import Classifier
 from core.config import Settings
 from core.records import Prediction
 from core.training.runs import RunFolder
-from tests.browser.serving import ANSWER_MS, serve, settle, upload
+from tests.browser.serving import ANSWER_MS, ONCE_MS, choose, serve, settle, unfold, until, upload
 
 AGAIN_MS = 5_000  # measured 0.4 s; a busy machine is given the rest
 RECORDED_S = 6.0  # more than one turn of the 5 s clip that the microphone repeats
@@ -136,10 +136,14 @@ def test_a_click_on_the_timeline_chooses_the_stretch(page: Page) -> None:
     settle(page)
     timeline = page.get_by_test_id("stPlotlyChart").nth(1)
     point = timeline.locator(".point").nth(3)
-    point.hover(force=True)
-    expect(timeline.locator(".hoverlayer .hovertext").first).to_be_visible()  # Plotly takes a click where it hovers
-    point.click(force=True)
-    expect(page.get_by_test_id("stSliderThumbValue")).to_have_text(words.span(7.5, 12.5))
+
+    def click() -> None:
+        point.hover(force=True, timeout=ONCE_MS)
+        hovered = timeline.locator(".hoverlayer .hovertext").first
+        expect(hovered).to_be_visible(timeout=ONCE_MS)  # Plotly takes a click where it hovers
+        point.click(force=True, timeout=ONCE_MS)
+
+    until(page.get_by_test_id("stSliderThumbValue").get_by_text(words.span(7.5, 12.5), exact=True), click)
     settle(page)
 
 
@@ -193,10 +197,10 @@ def test_fifty_classes_fit_a_phone(browser: Browser, fifty_run: RunFolder, fifty
         page = browser.new_page(viewport={"width": 390, "height": 844})
         page.goto(address)
         tab(page, "Sample clips")
-        page.get_by_test_id("stSelectbox").first.locator("input").click()
-        page.keyboard.type("hiss")
+        classes = page.get_by_test_id("stSelectbox").first.locator("input")
+        until(page.get_by_role("option", name="Fluttering high hiss"), lambda: unfold(classes, "hiss"))
         expect(page.get_by_role("option")).to_have_count(5)
-        page.get_by_role("option", name="Fluttering high hiss").click()
+        choose(classes, "Fluttering high hiss", typed="hiss")
         answered(page)
         page.get_by_role("radio", name="All 50").click()
         settle(page)

@@ -4,7 +4,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from playwright.sync_api import Page, expect
 
-from tests.browser.serving import ANSWER_MS, settle
+from tests.browser.serving import ANSWER_MS, ONCE_MS, settle, until
 
 
 def test_a_click_on_a_point_of_the_map_opens_the_inspector_at_its_clip(page: Page, server: str) -> None:
@@ -14,11 +14,14 @@ def test_a_click_on_a_point_of_the_map_opens_the_inspector_at_its_clip(page: Pag
     expect(point).to_be_visible(timeout=ANSWER_MS)
     expect(page.get_by_text("Click a point to inspect it.")).to_be_visible(timeout=ANSWER_MS)
     settle(page)
-    box = point.bounding_box()
-    assert box is not None
-    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    expect(page.get_by_role("heading", name="Sample inspector", level=1)).to_be_visible(timeout=ANSWER_MS)
+
+    def click() -> None:
+        box = point.bounding_box(timeout=ONCE_MS)
+        assert box is not None
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+
+    until(page.get_by_role("heading", name="Sample inspector", level=1), click)
     settle(page)
     query = parse_qs(urlsplit(page.url).query)
     assert query["records"] == ["shipped"]

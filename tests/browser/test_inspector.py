@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from core.store import Store
-from tests.browser.serving import ANSWER_MS, serve, settle, upload
+from tests.browser.serving import ANSWER_MS, choose, serve, settle, upload
 
 
 def shown(page: Page) -> dict[str, list[str]]:
@@ -77,8 +77,7 @@ def test_a_corrected_label_outlives_the_server(browser: Browser, clip_path: Path
         upload(page, "mine.ogg", clip_path.read_bytes())
         page.get_by_test_id("stMain").get_by_role("link", name="Inspect").click(timeout=ANSWER_MS)
         choice = page.get_by_role("combobox", name="It is something else", exact=False)
-        choice.click(timeout=ANSWER_MS)
-        page.get_by_role("option", name="Helicopter").click()
+        choose(choice, "Helicopter")
         expect(page.get_by_role("heading", name="but it is helicopter", exact=False)).to_be_visible(timeout=ANSWER_MS)
         place = urlparse(page.url)
         page.close()

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, expect
 from tableaudocumentapi import Workbook
 
 from core.tableau import files, hyper, lint, schema, workbook
-from tests.browser.serving import ANSWER_MS, settle
+from tests.browser.serving import ANSWER_MS, choose, settle
 
 
 def opened(page: Page) -> Page:
@@ -59,9 +59,8 @@ def test_every_format_arrives_whole(page: Page, tmp_path: Path) -> None:
     with zipfile.ZipFile(book) as archive:
         assert archive.read(workbook.PACKAGED) == extract
 
-    page.get_by_test_id("stSelectbox").filter(has_text="Table").last.locator("input").click()
-    page.keyboard.type("class_metrics")
-    page.get_by_role("option", name="class_metrics").click()
+    table = page.get_by_test_id("stSelectbox").filter(has_text="Table").last.locator("input")
+    choose(table, "class_metrics", typed="class_metrics")
     settle(page)
     name, path = fetched(page, "class_metrics.csv")
     assert name == "class_metrics.csv"
