@@ -131,6 +131,7 @@ def downloads(choice: TableauChoice, done: Exported) -> None:
         for name, (label, icon, says) in given.items():
             if name in done.sizes:
                 _download(choice, done, name, label, icon, says, key=f"tableau_{name}")
+    st.caption("  \n".join(words.literal(line) for line in done.said))
     if not hyper.available():
         st.info(
             "There is no Hyper library for this machine, so extract and workbook are left out; CSV is complete.",

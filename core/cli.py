@@ -362,9 +362,11 @@ def tableau(
 
     from core.tableau import gold_tables, sources
     from core.tableau.export import export, formats_of
+    from core.tableau.publish import Site
 
     settings = Settings.load()
     wanted = formats_of(formats)
+    site = Site.of(settings, formats=wanted) if publish else None  # before the work: nothing is exported for nothing
     asked = log_since is not None or log_until is not None
     window = (sources.moment(log_since), sources.moment(log_until)) if asked else None
     with tqdm(total=100, desc="tableau", bar_format="{desc}: {percentage:3.0f} %|{bar}| {postfix}") as bar:
@@ -379,15 +381,15 @@ def tableau(
             formats=wanted,
             hyper_version=hyper_version,
             gold=gold_tables.served(settings.artifact, settings.data_dir),
-            media=sources.media(out, settings, base_url=base_url, wanted=thumbnails),
+            media=sources.media(out, settings, base_url=base_url, wanted=thumbnails or bool(base_url)),
             progress=show,
         )
     print("\n".join(f"{path.stat().st_size:>12,}  {path}" for path in done.files))
-    if publish:
-        from core.tableau.publish import Site
+    print("\n".join(done.said))
+    if site is not None:
         from core.tableau.publish import publish as send
 
-        print(send(done.workbook, Site.of(settings)))
+        print(send(done.workbook, site))
 
 
 @app.command("download")

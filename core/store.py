@@ -281,8 +281,8 @@ class Store:
             for chunk in result.partitions():
                 yield _as_records(pd.DataFrame(chunk, columns=names), with_embedding=False)
 
-    def count(self, fingerprint: str, *, since: datetime | None = None, until: datetime | None = None) -> int:
-        """How many answers of one model are logged."""
+    def count(self, fingerprint: str | None, *, since: datetime | None = None, until: datetime | None = None) -> int:
+        """How many answers of one model are logged; ``None``: of all."""
         query = _within(sa.select(sa.func.count(_predictions.c.id)), fingerprint, since, until)
         with self._transaction() as connection:
             return int(connection.scalar(query) or 0)
@@ -428,9 +428,12 @@ def _latest_label() -> sa.Label[str]:
     )
 
 
-def _within(query: sa.Select[Any], fingerprint: str, since: datetime | None, until: datetime | None) -> sa.Select[Any]:
-    """Only answers of one model from ``since`` to before ``until``."""
-    query = query.where(_predictions.c.fingerprint == fingerprint)
+def _within(
+    query: sa.Select[Any], fingerprint: str | None, since: datetime | None, until: datetime | None
+) -> sa.Select[Any]:
+    """Only answers of one model (``None``: of all) from ``since`` to before ``until``."""
+    if fingerprint is not None:
+        query = query.where(_predictions.c.fingerprint == fingerprint)
     if since is not None:
         query = query.where(_predictions.c.created_at >= since)
     return query if until is None else query.where(_predictions.c.created_at < until)

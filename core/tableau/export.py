@@ -11,7 +11,7 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -19,7 +19,7 @@ from typing import Literal, TypeVar
 import pyarrow as pa
 
 from core.errors import ExportError
-from core.tableau import files, hyper, schema, workbook
+from core.tableau import demonstrations, files, hyper, schema, workbook
 from core.tableau.parts import Part
 from core.tableau.tables import Media, NoMedia, Progress, StarSchema, build
 
@@ -32,12 +32,16 @@ BUILT = 0.6  # share of the time until the tables stand
 
 @dataclass(frozen=True)
 class Exported:
-    """The files written, under ``out``, their ``sizes`` in bytes by name, and how many rows each table has."""
+    """The files written, under ``out``, their ``sizes`` in bytes by name, and how many rows each table has.
+
+    ``said``: of each run or log in it, what it holds and what was left out.
+    """
 
     out: Path
     files: tuple[Path, ...]
     rows: dict[str, int]
     sizes: dict[str, int]
+    said: tuple[str, ...] = ()
 
     def file(self, name: str) -> Path:
         return next(path for path in self.files if path.name == name)
@@ -114,6 +118,8 @@ def export(
     progress: Progress = lambda share, what: None,
 ) -> Exported:
     """Write ``parts`` to ``out``. Raises ``EarshotError``; files that were complete by then stay."""
+    if "hyper" in formats or "twbx" in formats:
+        hyper.check_version(hyper_version)
     try:
         out.mkdir(parents=True, exist_ok=True)
         workshop = tempfile.TemporaryDirectory(prefix=".earshot-", dir=out)
@@ -129,8 +135,19 @@ def export(
             raise files.unwritten(facts, exc) from exc
         written = _write(star, out, Path(name), formats, hyper_version, progress)
         rows = {table.name: star.rows(table.name) for table in schema.TABLES}
+        said = tuple(_said(star))
     progress(1.0, "done")
-    return Exported(out, tuple(written), rows, {path.name: path.stat().st_size for path in written})
+    return Exported(out, tuple(written), rows, {path.name: path.stat().st_size for path in written}, said)
+
+
+def _said(star: StarSchema) -> Iterator[str]:
+    """A line of words for each row of ``about`` that answers stand behind."""
+    for row in star.small["about"].to_pylist():
+        if row["kind"] == demonstrations.KIND:
+            continue
+        by = f" by the model {row['fingerprint'][:12]}" if row["fingerprint"] else ""
+        notes = f"; {row['notes']}" if row["notes"] else ""
+        yield f"{row['run_id']}: {row['n_answers']:,} answers{by}, {row['n_labelled']:,} of them labelled{notes}"
 
 
 def _write(

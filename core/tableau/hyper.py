@@ -35,6 +35,14 @@ def available() -> bool:
     return find_spec("pantab") is not None and find_spec("tableauhyperapi") is not None
 
 
+def check_version(version: str) -> None:
+    """Raises ``ExportError`` for a version that there is not."""
+    if version not in VERSIONS:
+        raise ExportError(
+            f"Expected one of the versions {', '.join(VERSIONS)} of a .hyper file, got {version!r}.", code="bad_version"
+        )
+
+
 def write_hyper(star: StarSchema, path: Path, *, version: str = VERSION) -> None:
     """Every table of ``star``, in keys' order. Raises ``ExportError``."""
     if not available():
@@ -43,8 +51,7 @@ def write_hyper(star: StarSchema, path: Path, *, version: str = VERSION) -> None
             "Export CSV here, or .hyper on Linux x86-64, macOS or Windows.",
             code="no_hyper",
         )
-    if version not in VERSIONS:
-        raise ExportError(f"Expected one of the versions {', '.join(VERSIONS)}, got {version!r}.", code="bad_version")
+    check_version(version)
     from pantab import frames_to_hyper
     from tableauhyperapi import HyperException, TableName
 

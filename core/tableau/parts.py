@@ -43,6 +43,7 @@ class Part:
     dataset: str = ""
     created_at: datetime | None = None
     folder: Path | None = None
+    notes: tuple[str, ...] = ()
 
 
 def of_records(records: RecordSet, *, run_id: str | None = None, kind: Kind = "file", **facts: Any) -> Part:
@@ -79,7 +80,12 @@ def of_folder(path: Path = SHIPPED_RUN) -> Part:
 def of_log(
     store: Store, manifest: Manifest, *, since: datetime | None = None, until: datetime | None = None, rows: int = ROWS
 ) -> Part:
-    """What the model of ``manifest`` answered from ``since`` to before ``until``; it may be nothing."""
+    """What the model of ``manifest`` answered from ``since`` to before ``until``; it may be nothing.
+
+    Answers of other models are left out, and counted in ``notes``.
+    """
+    n = store.count(manifest.fingerprint, since=since, until=until)
+    others = store.count(None, since=since, until=until) - n
 
     def chunks() -> Iterator[RecordSet]:
         for table in store.record_chunks(manifest.fingerprint, since=since, until=until, rows=rows):
@@ -99,10 +105,11 @@ def of_log(
         kind="log",
         class_names=manifest.class_names,
         chunks=chunks,
-        n=store.count(manifest.fingerprint, since=since, until=until),
+        n=n,
         fingerprint=manifest.fingerprint,
         protocol=f"answers in use{_span(since, until)}; true classes are corrections by people",
         dataset="sounds that came in",
+        notes=(f"{others:,} answers of other models in this window are left out",) if others > 0 else (),
     )
 
 

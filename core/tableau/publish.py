@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +25,12 @@ class Site:
     token: SecretStr
 
     @classmethod
-    def of(cls, settings: Settings) -> Site:
-        """Raises ``ExportError`` with code ``no_tableau`` where nothing is configured."""
+    def of(cls, settings: Settings, *, formats: Collection[str] = ("twbx",)) -> Site:
+        """Raises ``ExportError``: ``no_tableau`` where nothing is configured, ``no_twbx`` where ``formats`` lack it."""
+        if "twbx" not in formats:
+            raise ExportError(
+                "Expected a workbook to publish; none is among the formats. Add twbx to --formats.", code="no_twbx"
+            )
         missing = [
             f"EARSHOT_TABLEAU_{name.upper()}"
             for name in ("server", "token_name", "token")

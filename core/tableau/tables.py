@@ -153,7 +153,9 @@ def _write_facts(parts: Sequence[Part], path: Path, media: Media, progress: Prog
             kept = joined([piece for piece in heard if len(piece)], part.class_names)
             if len(kept) < n:
                 notes.append(f"drift is of the newest {len(kept):,} answers")
-            yield _Digest(part, known, kept, n, seeds, mean, part.created_at or last, told_once(notes, n))
+            yield _Digest(
+                part, known, kept, n, seeds, mean, part.created_at or last, told_once([*part.notes, *notes], n)
+            )
 
 
 def _newest(pieces: list[RecordSet]) -> list[RecordSet]:

@@ -21,10 +21,11 @@ from sklearn.metrics import confusion_matrix
 from tableauhyperapi import Connection, HyperProcess, TableName, Telemetry
 
 from core.artifact import Manifest, read_manifest
+from core.cli import main
 from core.config import SHIPPED_ARTIFACT, SHIPPED_RUN, Settings
 from core.diagnostics.calibration import bin_index, expected_calibration_error
 from core.errors import EarshotError, ExportError, RecordsError
-from core.recordset import RecordSet, record_set
+from core.recordset import RecordSet, record_set, write_records
 from core.sources import of_log, shipped
 from core.store import Store
 from core.tableau import demonstrations, files, gold_tables, hyper, parts, schema, sources, tables
@@ -622,3 +623,56 @@ def test_few_exports_are_kept_and_what_is_gone_is_made_again() -> None:
     assert not calls[3].exists()
     kept.close()
     assert not any(folder.exists() for folder in calls)
+
+
+@pytest.fixture
+def small_run(tmp_path: Path) -> Path:
+    """A file of records, for the command."""
+    given = answers(20)
+    path = tmp_path / "small.parquet"
+    write_records(path, given.table.assign(logits=list(given.logits)), given.class_names)
+    return path
+
+
+def test_the_command_says_what_it_wrote(small_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tableau", "--run", str(small_run), "--out", str(tmp_path / "out"), "--formats", "csv"]) == 0
+    said = capsys.readouterr().out
+    assert "small: 20 answers, 20 of them labelled" in said
+    assert str(tmp_path / "out" / files.WIDE) in said
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--publish"], "EARSHOT_TABLEAU_SERVER"),
+        (["--publish", "--formats", "csv"], "Add twbx to --formats"),
+        (["--hyper-version", "9"], "0, 2, 3, 4"),
+        (["--formats", "pdf"], "csv, hyper, twbx"),
+        (["--log-since", "yesterday"], "2026-11-01"),
+        (["--run", "nowhere"], "found nothing at nowhere"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused_before_any_work(
+    small_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], says: str
+) -> None:
+    out = tmp_path / "out"
+    assert main(["tableau", "--run", str(small_run), "--out", str(out), *options]) == 1
+    assert says in capsys.readouterr().err
+    assert not out.exists() or not list(out.iterdir())
+
+
+def test_answers_of_other_models_are_counted_and_told(tmp_path: Path) -> None:
+    manifest = read_manifest(SHIPPED_ARTIFACT)
+    store = Store.open(f"sqlite:///{tmp_path}/log.sqlite3")
+    fill(store, 12, manifest)
+    fill(store, 5, manifest.model_copy(update={"fingerprint": "f" * 64}))
+    window = parts.of_log(store, manifest, since=START + timedelta(minutes=3))
+    assert window.notes == ("2 answers of other models in this window are left out",)
+    done = export([parts.of_log(store, manifest)], tmp_path / "out", formats=("csv",))
+    store.close()
+    about = pd.read_csv(tmp_path / "out" / "csv" / "about.csv").set_index("run_id")
+    assert about.loc["log", "notes"] == "5 answers of other models in this window are left out"
+    assert done.said == (
+        f"log: 12 answers by the model {manifest.fingerprint[:12]}, 2 of them labelled; "
+        "5 answers of other models in this window are left out",
+    )
