@@ -185,6 +185,47 @@ def classes(report: DriftReport) -> None:
     )
 
 
+@st.fragment
+def where(current: RecordSet) -> None:
+    """The current sounds on the map of the clips that their network was trained on."""
+    from app.failure_patterns import on_training_in_words
+    from core.diagnostics.maps import METHODS, colouring
+    from core.figures.failures import map_figure
+
+    if current.embedding is None:
+        return
+    st.subheader("Where they lie", anchor=False)
+    if services.trained_on(current) is None:
+        st.caption(
+            "No map: the training clips of the model that answered these sounds are not here, and embeddings of two "
+            "networks have nothing in common."
+        )
+        return
+    method = st.segmented_control(
+        "Drawn by", METHODS, default=METHODS[0], required=True, key=state.DRIFT_MAP.name, persist_state="page"
+    )
+    with st.spinner("Drawing the map…"):
+        drawn = services.map_on_training(current, method)
+    if drawn is None:
+        st.caption("No map: the model has too few training clips.")
+        return
+    shown = current.frame().iloc[drawn.position].assign(wrong=False)
+    shown["clip_id"] = shown["name"] if "name" in shown else shown["clip_id"]
+    shown["label"] = shown["label"].fillna("not known")
+    st.plotly_chart(
+        map_figure(drawn, shown, colouring(shown["predicted"]), "Answer"),
+        key="drift_map",
+        alt=f"Map of {len(drawn.xy):,} current sounds among the training clips by {drawn.method}, coloured by answer.",
+    )
+    many = f"{len(drawn.xy):,} of {drawn.n:,}" if len(drawn.xy) < drawn.n else f"{drawn.n:,}"
+    st.caption(
+        " ".join(
+            [f"{many} current sounds, coloured by answer.", *on_training_in_words(drawn)]
+            + ["Sounds away from all grey points are unlike what the network learnt."] * (drawn.method == "PCA")
+        )
+    )
+
+
 def days(reference: RecordSet, current: RecordSet) -> None:
     """The verdict day by day, where the records span days."""
     from core.diagnostics.drift_tables import day_count

@@ -12,6 +12,7 @@ from app.failures import CLIP, PERCENT, SHOWN, clip_player, clip_table, labelled
 if TYPE_CHECKING:
     import pandas as pd
 
+    from core.diagnostics.maps import SoundMap
     from core.diagnostics.noise import NoiseScan
     from core.recordset import RecordSet
 
@@ -22,7 +23,7 @@ CLIPS_OFFERED = 300  # to put noise over; any other can be typed
 
 def map_of_sounds(records: RecordSet) -> None:
     """Every clip a point, coloured by a column; a click opens it in the inspector."""
-    from core.diagnostics.maps import ANSWERS, METHODS, colouring, spaces
+    from core.diagnostics.maps import METHODS, colouring
     from core.figures.failures import map_figure
 
     frame = records.frame()
@@ -31,8 +32,8 @@ def map_of_sounds(records: RecordSet) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         space = st.selectbox(
             "Map of",
-            spaces(records),
-            format_func=lambda name: "Answers of all networks" if name == ANSWERS else f"Embedding of {name}",
+            services.map_spaces(records),
+            format_func=_space,
             key=state.MAP_SPACE.name,
             width=280,
             persist_state="page",
@@ -55,9 +56,16 @@ def map_of_sounds(records: RecordSet) -> None:
         alt=f"Map of {len(drawn.xy):,} sounds by {drawn.method}, coloured by {_column(colour).lower()}.",
     )
     st.caption(" ".join(_how_to_read_map(records, drawn)))
-    if points := event["selection"]["points"]:
+    if points := [point for point in event["selection"]["points"] if point.get("customdata")]:
         row = records.table.iloc[int(points[0]["customdata"][0])]
         links.inspector(clip=str(row["clip_id"]), seed=int(row["seed"])).follow()
+
+
+def _space(name: str) -> str:
+    from core.diagnostics.maps import ANSWERS, TRAINING
+
+    named = {ANSWERS: "Answers of all networks", TRAINING: "Embedding, among the training clips"}
+    return named.get(name) or f"Embedding of {name}"
 
 
 def _column(name: str) -> str:
@@ -67,7 +75,7 @@ def _column(name: str) -> str:
 
 
 def _how_to_read_map(records: RecordSet, drawn: Any) -> list[str]:
-    from core.diagnostics.maps import ANSWERS
+    from core.diagnostics.maps import ANSWERS, TRAINING
 
     many = (
         f"{drawn.n:,} sounds."
@@ -80,18 +88,45 @@ def _how_to_read_map(records: RecordSet, drawn: Any) -> list[str]:
         if drawn.space == ANSWERS
         else "Near points sound alike to the network; crosses are wrong answers.",
     ]
-    if drawn.method == "PCA":
+    if drawn.ground is not None:
+        said += on_training_in_words(drawn)
+    elif drawn.method == "PCA":
         said.append(f"The two axes hold {words.percent(drawn.kept)} of the spread.")
     else:
         said.append("Only who is next to whom means something here, not how far apart groups lie.")
         if drawn.placed.any():
             said.append(f"{int(drawn.placed.sum()):,} points were placed among their nearest neighbours.")
-    if drawn.space == ANSWERS and records.embedding is not None:
+    if drawn.space not in (ANSWERS, TRAINING) and services.run_folder(state.RECORDS.get()) is None:
+        said.append(
+            "A map of their own: these records do not say that the model answered them whose training clips are here "
+            "(fingerprint), and embeddings of two networks have nothing in common."
+        )
+    if drawn.space == ANSWERS and records.embedding is not None and (records.table["fold"] > 0).any():
         said.append(
             "Embeddings of networks of different folds and seeds do not compare, so what they share is drawn: their "
             "calibrated answers. Choose one network to see its embedding."
         )
     return [*said, "Click a point to inspect it."]
+
+
+def on_training_in_words(drawn: SoundMap) -> list[str]:
+    """How points came onto the map of the training clips."""
+    from core.diagnostics.maps import NEIGHBOURS
+
+    assert drawn.ground is not None, "only maps with training clips are told so"
+    behind = f"Grey: the {len(drawn.ground.table):,} clips that this network was trained on; they made the map."
+    if drawn.method == "PCA":
+        return [
+            behind,
+            f"The sounds are projected on the two axes of the training clips, which hold {words.percent(drawn.kept)} "
+            "of these clips' spread.",
+        ]
+    return [
+        behind,
+        f"t-SNE was fitted on the training clips alone; each sound is put at the mean of the {NEIGHBOURS} training "
+        "clips nearest to it by cosine, weighted by inverse distance, so that one unlike all of them still lies among "
+        "some. Only who is next to whom means something, not how far apart groups lie.",
+    ]
 
 
 def weak_slices(records: RecordSet) -> None:

@@ -94,6 +94,7 @@ DRIFT_DEMO: Key[str | None] = Key("drift_demo", None)  # what happens to the dem
 DRIFT_OWN: Key[None] = Key("drift_own", None)  # form
 DRIFT_DEGRADING: Key[Degrading | None] = Key("drift_degrading", None)  # what the form last asked for
 DRIFT_FEATURES: Key[tuple[str, ...]] = Key("drift_features", ())  # distributions shown, for one pair of records
+DRIFT_MAP: Key[str | None] = Key("drift_map_method", None)
 DRIFT_JSON: Key[bool] = Key("drift_json", False)
 
 INSPECTOR_TRUE: Key[list[str]] = Key("inspector_true", [])

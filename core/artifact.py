@@ -154,6 +154,11 @@ def load_artifact(folder: Path, *, device: str = "cpu") -> Artifact:
     return Artifact(net, manifest, reference)
 
 
+def read_reference(folder: Path) -> pd.DataFrame | None:
+    """The training clips alone, without the weights; ``None`` where none were saved. Raises ``ArtifactError``."""
+    return _read_reference(folder, read_manifest(folder))
+
+
 def _read_reference(folder: Path, manifest: Manifest) -> pd.DataFrame | None:
     if manifest.reference_sha256 is None:
         return None

@@ -466,11 +466,14 @@ def gold(
 @app.command()
 def maps(run: Annotated[Path, typer.Argument(help="Run folder with held-out records.")]) -> None:
     """Draw the t-SNE maps of a run anew and keep them beside its records, for the Failure modes page."""
+    from core.artifact import read_reference
     from core.atlas import draw_maps
-    from core.sources import of_run
+    from core.sources import artifact_of, of_run
 
-    table = draw_maps(run, of_run(run))
-    typer.echo(f"{table['space'].nunique()} maps of {table['position'].nunique():,} records in {run}")
+    artifact = artifact_of(run)
+    records = of_run(run)
+    table = draw_maps(run, records, None if artifact is None else read_reference(artifact))
+    typer.echo(f"{table['space'].nunique()} maps of {len(records):,} records in {run}")
 
 
 @app.command()

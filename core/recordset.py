@@ -13,7 +13,8 @@ A records file is Parquet with these columns, one row an answer:
 
 Class names, in the order of the logits, stand in the file's metadata under ``class_names`` as JSON, or are given by
 the caller; without either they are the sorted labels, if there are as many as logits, or the shipped model's classes,
-whichever the labels agree with more often.
+whichever the labels agree with more often. ``fingerprint`` in the metadata, where it stands, is that of the model that
+answered: records of one model compare in more ways.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from core.unknown import UnknownRule
 Floats = NDArray[np.float64]
 REQUIRED = ("clip_id", "fold", "source_group", "label", "logits")
 VECTORS = ("logits", "embedding")
-CLASS_NAMES_KEY = b"class_names"
+CLASS_NAMES_KEY, FINGERPRINT_KEY = b"class_names", b"fingerprint"
 TRAINED_ON = "trained_on"  # column: whether the answering network learnt from the very clip
 UNLABELLED = -1
 MOST_TO_FIT = 20_000  # records that a temperature is fitted on: its standard error is then under 1 %
@@ -362,6 +363,8 @@ def read_records(
     even = {name: matrix for name, matrix in vectors.items() if matrix is not None}
     table = columns.drop_columns(list(even)).to_pandas()
     names = class_names or _names_in(schema) or _guess(table, even.get("logits"), fallback_names)
+    stored = (schema.metadata or {}).get(FINGERPRINT_KEY, b"").decode(errors="replace")
+    facts = {"fingerprint": stored} | facts
     return record_set(
         table,
         title=title or (file.name if isinstance(file, Path) else "records"),
@@ -372,11 +375,15 @@ def read_records(
     )
 
 
-def write_records(path: Path, table: pd.DataFrame, class_names: Sequence[str]) -> None:
-    """Write records with their class names; ``table`` has the columns above."""
+def write_records(
+    file: Path | io.BytesIO, table: pd.DataFrame, class_names: Sequence[str], *, fingerprint: str = ""
+) -> None:
+    """Write records with their class names and their model's fingerprint; ``table`` has the columns above."""
     columns = pa.Table.from_pandas(table, preserve_index=False)
     metadata = (columns.schema.metadata or {}) | {CLASS_NAMES_KEY: json.dumps(list(class_names)).encode()}
-    pq.write_table(columns.replace_schema_metadata(metadata), path)
+    if fingerprint:
+        metadata[FINGERPRINT_KEY] = fingerprint.encode()
+    pq.write_table(columns.replace_schema_metadata(metadata), file)
 
 
 def _readable(file: Path | bytes) -> Path | io.BytesIO:

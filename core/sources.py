@@ -67,7 +67,8 @@ def of_run(folder: Path, *, with_embedding: bool = True) -> RecordSet:
             code="no_records",
         )
     names = run.class_names()
-    manifest = _manifest(SHIPPED_ARTIFACT if folder == SHIPPED_RUN else run.artifact)
+    artifact = artifact_of(folder)
+    manifest = None if artifact is None else read_manifest(artifact)
     records = read_records(
         run.oof,
         class_names=names,
@@ -178,12 +179,14 @@ def _flags(scores: pd.Series[float], rule: UnknownRule) -> pd.Series[bool]:
     return scores > rule.threshold
 
 
-def _manifest(artifact: Path) -> Manifest | None:
-    """Facts of the model a run made or ships with, where it has one that can be read."""
+def artifact_of(folder: Path) -> Path | None:
+    """The model that a run made or ships with, where it has one that can be read."""
+    artifact = SHIPPED_ARTIFACT if folder.resolve() == SHIPPED_RUN.resolve() else RunFolder(folder).artifact
     try:
-        return read_manifest(artifact)
+        read_manifest(artifact)
     except ArtifactError:
         return None
+    return artifact
 
 
 def _shipped_names() -> tuple[str, ...]:

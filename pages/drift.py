@@ -21,5 +21,6 @@ with components.errors_shown():
     drifted.effects(report)
     drifted.distributions(reference, current, report)
     drifted.classes(report)
+    drifted.where(current)
     drifted.days(reference, current)
     drifted.notes(report)

@@ -3,12 +3,15 @@
 Embeddings of different folds and seeds come from different networks, whose axes have nothing to do with each other:
 one map of all of them would show the networks, not the sounds. So there are two kinds of map.
 
-answers           calibrated logits, less their mean over classes: an axis for each class, the same for every network
+answers           logits after temperature, less their mean over classes: an axis for each class, the same for every
+                  network
 fold F, seed S    the embedding of one network, of the clips it was held out of
+training          the embedding of the served network, of the clips it was trained on; what it answered since is added
+                  to this map, which does not move
 
 PCA keeps distances and shows how much of the spread it leaves out; t-SNE keeps neighbours, and its distances between
 groups mean nothing (van der Maaten and Hinton 2008). Large sets are drawn as a sample, and t-SNE is fitted on part of
-it; the other points are placed: projected by PCA, put among their nearest fitted neighbours by t-SNE.
+it; the other points are placed: projected on the axes of a PCA, put among their nearest fitted neighbours in t-SNE.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from core.recordset import RecordSet
 Method = Literal["PCA", "t-SNE"]
 METHODS: tuple[Method, ...] = ("PCA", "t-SNE")
 ANSWERS = "answers"
+TRAINING = "training"
 DRAWN = 3_000  # points a browser draws and hovers over without delay
 FITTED = 800  # points t-SNE is fitted on; about six seconds of one core
 PERPLEXITY = 30.0  # scikit-learn's default
@@ -39,11 +43,27 @@ OTHER, MISSING = "(other)", "(not known)"
 
 
 @dataclass(frozen=True)
+class Ground:
+    """Training clips as points ``xy`` (M, 2) of a map, ``table`` (M rows: ``clip_id, label``) says which.
+
+    ``vectors`` (M, D) is what they were drawn from. Of a PCA: ``middle`` (D,), ``axes`` (D, 2), and the share of the
+    variance of the training clips that these hold; for t-SNE zeros and nan.
+    """
+
+    table: pd.DataFrame
+    vectors: Floats
+    xy: Floats
+    middle: Floats
+    axes: Floats
+    kept: float
+
+
+@dataclass(frozen=True)
 class SoundMap:
     """M of the ``n`` records of a space as points ``xy`` (M, 2); ``position`` (M,) is their row in the set.
 
     ``placed`` (M,): not part of what t-SNE was fitted on. ``kept`` is the share of the variance that the two axes of a
-    PCA hold, nan for t-SNE. Without enough records M = 0.
+    PCA hold, nan for t-SNE. Without enough records M = 0. ``ground``: the training clips that the points were added to.
     """
 
     space: str
@@ -53,6 +73,7 @@ class SoundMap:
     xy: Floats
     placed: NDArray[np.bool_]
     kept: float
+    ground: Ground | None = None
 
 
 def spaces(records: RecordSet) -> list[str]:
@@ -77,14 +98,54 @@ def sound_map(records: RecordSet, space: str = ANSWERS, method: Method = "PCA") 
         empty = np.zeros(0, dtype=np.int64)
         return SoundMap(space, method, rows.size, empty, np.zeros((0, 2)), empty.astype(bool), float("nan"))
     if method == "PCA":
-        xy, kept = _pca(points)
-        return SoundMap(space, method, rows.size, position, _turned(xy), np.zeros(len(xy), dtype=bool), kept)
+        middle, axes, kept = _pca(points)
+        return SoundMap(space, method, rows.size, position, (points - middle) @ axes, np.zeros(len(points), bool), kept)
+    xy, placed = _tsne_of_part(points)
+    return SoundMap(space, method, rows.size, position, xy, placed, float("nan"))
+
+
+def ground(reference: pd.DataFrame, method: Method, *, drawn: Floats | None = None) -> Ground | None:
+    """The map of the training clips of an artifact's ``reference``; ``None`` where they are too few.
+
+    ``drawn``: their t-SNE, where it was kept.
+    """
+    if len(reference) < FEWEST:
+        return None
+    vectors = unit_rows(np.stack(reference["embedding"].to_list()).astype(np.float32)).astype(np.float64)
+    table = pd.DataFrame({name: reference.get(name, "") for name in ("clip_id", "label")}).reset_index(drop=True)
+    if method == "PCA":
+        middle, axes, kept = _pca(vectors)
+        return Ground(table, vectors, (vectors - middle) @ axes, middle, axes, kept)
+    xy = _tsne_of_part(vectors)[0] if drawn is None else drawn
+    width = vectors.shape[1]
+    return Ground(table, vectors, xy, np.zeros(width), np.zeros((width, 2)), float("nan"))
+
+
+def added_to(ground: Ground, records: RecordSet, method: Method) -> SoundMap:
+    """The embeddings of ``records``, by the network of ``ground``, as points of its map, which they do not change.
+
+    PCA projects them on the axes of the training clips; t-SNE puts each at the mean of its ``NEIGHBOURS`` nearest
+    training clips by cosine, weighted by inverse distance.
+    """
+    assert records.embedding is not None, "only records of the same network are added"
+    rows = np.flatnonzero(np.isfinite(records.embedding).all(axis=1))
+    position = rows[_sample(records, rows)]
+    points = unit_rows(records.embedding[position]).astype(np.float64)
+    if method == "PCA":
+        xy = (points - ground.middle) @ ground.axes
+    else:
+        xy = place(points, ground.vectors, ground.xy) if len(points) else np.zeros((0, 2))
+    return SoundMap(TRAINING, method, rows.size, position, xy, np.ones(len(points), bool), ground.kept, ground)
+
+
+def _tsne_of_part(points: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+    """The first ``FITTED`` of ``points`` (N, D) by t-SNE, the others placed among them; which these are."""
     fitted = np.arange(len(points)) < FITTED
     xy = np.empty((len(points), 2))
     xy[fitted] = _tsne(points[fitted])
     if not fitted.all():
         xy[~fitted] = place(points[~fitted], points[fitted], xy[fitted])
-    return SoundMap(space, method, rows.size, position, xy, ~fitted, float("nan"))
+    return xy, ~fitted
 
 
 def place(points: Floats, among: Floats, xy: Floats) -> Floats:
@@ -145,12 +206,15 @@ def _sample(records: RecordSet, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.random.default_rng(SEED).permutation(chosen)
 
 
-def _pca(points: Floats) -> tuple[Floats, float]:
-    """The two directions of largest variance, and the share of the variance they hold; 0 where nothing varies."""
-    centred = points - points.mean(axis=0)
+def _pca(points: Floats) -> tuple[Floats, Floats, float]:
+    """Middle (D,), the two directions of largest variance (D, 2), and the share of it they hold; 0 where none is."""
+    middle = points.mean(axis=0)
+    centred = points - middle
     variances, directions = np.linalg.eigh(centred.T @ centred)  # rising
     total = variances.clip(0).sum()
-    return centred @ directions[:, [-1, -2]], float(variances[-2:].clip(0).sum() / total) if total > 0 else 0.0
+    axes = directions[:, [-1, -2]]
+    kept = float(variances[-2:].clip(0).sum() / total) if total > 0 else 0.0
+    return middle, axes * _signs(centred @ axes), kept
 
 
 def _tsne(points: Floats) -> Floats:
@@ -164,6 +228,10 @@ def _tsne(points: Floats) -> Floats:
 
 
 def _turned(xy: Floats) -> Floats:
+    return np.asarray(xy * _signs(xy), dtype=np.float64)
+
+
+def _signs(xy: Floats) -> Floats:
     """Signs of axes are arbitrary: the farthest point of each is on the positive side."""
     farthest = xy[np.abs(xy).argmax(axis=0), np.arange(2)]
-    return np.asarray(xy * np.where(farthest < 0, -1.0, 1.0), dtype=np.float64)
+    return np.where(farthest < 0, -1.0, 1.0)

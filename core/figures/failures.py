@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from core.diagnostics.maps import SoundMap
+from core.diagnostics.maps import Ground, SoundMap
 from core.diagnostics.noise import NoiseScan
 from core.diagnostics.slices import WEAK_RATIO
 
@@ -29,9 +29,12 @@ def map_figure(drawn: SoundMap, table: pd.DataFrame, colour: pd.Series, called: 
 
     ``colour`` (see ``core.diagnostics.maps.colouring``) holds numbers, drawn on the theme's scale, or categories, of
     which each gets a colour in order. The first entry of a point's ``customdata`` is its row in the set of records.
+    The training clips that ``drawn`` was added to, if any, lie behind in grey and carry none.
     """
     if len(drawn.xy) == 0:
-        return _empty("Fewer than three records: too few for a map")
+        return _empty(
+            "Fewer than three records: too few for a map" if drawn.ground is None else "No embeddings to draw"
+        )
     points = table.assign(x=drawn.xy[:, 0], y=drawn.xy[:, 1], position=drawn.position, colour=colour.to_numpy())
     if pd.api.types.is_numeric_dtype(colour):
         figure = go.Figure(_points(points, "", marker={"color": points["colour"], "coloraxis": "coloraxis"}))
@@ -41,12 +44,32 @@ def map_figure(drawn: SoundMap, table: pd.DataFrame, colour: pd.Series, called: 
         groups = {name: points[points["colour"] == name] for name in colour.cat.categories}
         figure = go.Figure([_points(group, name, marker={}) for name, group in groups.items() if len(group)])
         figure.update_layout(legend={"orientation": "h", "y": -0.1, "x": 0, "itemsizing": "constant"})
+    if drawn.ground is not None:
+        figure.add_trace(_behind(drawn.ground))
+        figure.data = (figure.data[-1], *figure.data[:-1])  # drawn first
     axis = "Principal axis" if drawn.method == "PCA" else "t-SNE axis"
     quiet = {"showticklabels": False, "zeroline": False}
     figure.update_xaxes(title_text=f"{axis} 1 (no unit)", **quiet)
     figure.update_yaxes(title_text=f"{axis} 2 (no unit)", **quiet)
     figure.update_layout(height=MAP_PX, margin=MARGIN, hovermode="closest", clickmode="event+select")
     return figure
+
+
+def _behind(ground: Ground) -> go.Scatter:
+    table = ground.table
+    return go.Scatter(
+        x=ground.xy[:, 0].round(3),
+        y=ground.xy[:, 1].round(3),
+        mode="markers",
+        name=f"training clips (n = {len(table):,})",
+        marker={"size": POINT_PX - 2, "color": GREY, "opacity": 0.5},
+        text=[
+            f"{clip}<br>training clip: {label}" for clip, label in zip(table["clip_id"], table["label"], strict=True)
+        ],
+        hovertemplate="%{text}<extra></extra>",
+        selected={"marker": {"opacity": 0.5}},
+        unselected={"marker": {"opacity": 0.5}},
+    )
 
 
 def _points(points: pd.DataFrame, name: str, *, marker: dict[str, object]) -> go.Scatter:

@@ -27,7 +27,7 @@ import pandas as pd
 import torch
 from pydantic import Field
 
-from core.artifact import Facts, load_artifact, save_artifact
+from core.artifact import Facts, load_artifact, read_reference, save_artifact
 from core.atlas import draw_maps
 from core.audio import Waveform
 from core.config import Frozen, Positive, TrainConfig
@@ -107,7 +107,7 @@ def cross_validate(config: CrossvalConfig, dataset: Dataset, folder: RunFolder, 
         folder.write_metrics(metrics)
         trained_on_all = next(member for member in members if member.fold is None)
         _ship(folder, _member(folder, trained_on_all), calibration, fit_rule(strangers), metrics)
-        draw_maps(folder.path, of_run(folder.path))
+        draw_maps(folder.path, of_run(folder.path), read_reference(folder.artifact))
         folder.write_status("finished", len(members), len(members))
 
 

@@ -30,9 +30,9 @@ def ship(run: RunFolder, *, to_run: Path = SHIPPED_RUN, to_artifact: Path = SHIP
     members = run.members()
     if not run.finished():
         raise RunError(f"Expected a finished cross-validation in {run.path}. Repeat its command until it ends.")
-    load_artifact(run.artifact)  # replays the probe
+    artifact = load_artifact(run.artifact)  # replays the probe
     write_curves(run.path)
-    draw_maps(run.path, of_run(run.path))
+    draw_maps(run.path, of_run(run.path), artifact.reference)
     with tempfile.TemporaryDirectory(dir=to_run.parent, prefix=".shipping.") as part:
         staged = Path(part)
         for source in (run.path, *(member.path for member in members)):

@@ -1,5 +1,6 @@
 """The Failure modes page: every section on the shipped run, and on records that have little to say."""
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -8,9 +9,13 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from core.artifact import read_manifest
 from core.audio import write_wav
-from core.config import SHIPPED_RUN
+from core.classifier import Classifier
+from core.config import SHIPPED_ARTIFACT, SHIPPED_RUN
+from core.drift_demo import recorded_demo
 from core.recordset import RecordSet, write_records
+from core.store import Store
 from tests.answers import answers
 
 SECTIONS = ("Errors", "Confusions", "Map", "Weak slices", "Labels and copies", "Noise")
@@ -105,6 +110,56 @@ def test_a_click_on_the_map_opens_the_clip(open_page: OpenPage) -> None:
 
 def test_an_empty_log_says_what_to_do(open_page: OpenPage) -> None:
     assert "No answers yet" in said(open_page(source="log"))
+
+
+def test_a_log_is_drawn_among_the_training_clips_of_its_model(open_page: OpenPage, tmp_path: Path) -> None:
+    """And an upload without a fingerprint on a map of its own, which is said."""
+    fill_log(tmp_path, recorded_demo("noise: 10 dB under the sound"))
+    app = open_page("Map", source="log", ARTIFACT=SHIPPED_ARTIFACT)
+    text = said(app)
+    assert "Grey: the 400 clips that this network was trained on; they made the map." in text
+    assert "projected on the two axes of the training clips" in text
+    app.session_state["failures_map_method"] = "t-SNE"
+    app.run()
+    assert "t-SNE was fitted on the training clips alone; each sound is put at the mean of the 3" in said(app)
+    app.session_state["failures_map"] = {
+        "selection": {"points": [{"x": 0}], "point_indices": [7], "box": [], "lasso": []}
+    }  # a training clip
+    app.run()
+    assert title(app) == "Failure modes"
+
+
+def fill_log(folder: Path, records: RecordSet) -> None:
+    """What the shipped model answered, logged as the page does."""
+    store, manifest = Store.open(f"sqlite:///{folder / 'log.sqlite3'}"), read_manifest(SHIPPED_ARTIFACT)
+    template = Classifier.from_artifact(SHIPPED_ARTIFACT).predict(write_wav(np.zeros(8_000, np.float32) + 0.1, RATE_HZ))
+    assert records.embedding is not None
+    rows = zip(records.table["clip_id"], records.logits.tolist(), records.embedding.tolist(), strict=True)
+    answered = [
+        (name, template.model_copy(update={"clip_id": name[:16], "logits": tuple(logits), "embedding": tuple(vector)}))
+        for name, logits, vector in rows
+    ]
+    store.log_all(answered, manifest, origin="app")
+    store.close()
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_an_upload_is_placed_where_it_names_the_model_and_alone_where_not(open_page: OpenPage, same: bool) -> None:
+    records = recorded_demo("as recorded")
+    assert records.embedding is not None
+    file = io.BytesIO()
+    table = records.table.drop(columns="trained_on").assign(
+        logits=list(records.logits), embedding=list(records.embedding)
+    )
+    write_records(file, table, records.class_names, fingerprint=records.fingerprint if same else "")
+    app = open_page("Map", source="upload")
+    app.file_uploader(key="records_upload").upload("mine.parquet", file.getvalue()).run()
+    text = said(app)
+    assert ("Grey: the 400 clips" in text) is same
+    if not same:
+        app.session_state["failures_map_space"] = "fold 0, seed 0"
+        app.run()
+        assert "A map of their own" in said(app)
 
 
 def test_answers_that_nobody_labelled_can_be_mapped_and_little_else(open_page: OpenPage) -> None:

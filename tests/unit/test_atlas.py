@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from core.atlas import COLUMNS, MAPS, draw_maps, kept_map
-from core.config import SHIPPED_RUN
-from core.diagnostics.maps import ANSWERS, sound_map, spaces
+from core.artifact import read_reference
+from core.atlas import COLUMNS, MAPS, draw_maps, kept_map, kept_training
+from core.config import SHIPPED_ARTIFACT, SHIPPED_RUN
+from core.diagnostics.maps import ANSWERS, ground, sound_map, spaces
 from core.sources import shipped
 from tests.answers import answers
 
@@ -38,3 +39,23 @@ def test_maps_of_other_records_and_damaged_ones_are_not_shown(tmp_path: Path) ->
 def test_the_shipped_run_comes_with_its_maps() -> None:
     records = shipped()
     assert all(kept_map(SHIPPED_RUN, records, space) is not None for space in spaces(records))
+
+
+def test_the_map_of_the_training_clips_is_kept_beside_them(tmp_path: Path) -> None:
+    records, trained = answers(20, embedded=False), answers(40)
+    assert trained.embedding is not None
+    reference = trained.table[["clip_id", "label"]].assign(embedding=list(trained.embedding))
+    assert kept_training(tmp_path, reference) is None
+    draw_maps(tmp_path, records, reference)
+    known, kept = ground(reference, "t-SNE"), kept_training(tmp_path, reference)
+    assert known is not None
+    assert kept is not None
+    np.testing.assert_allclose(kept, known.xy, rtol=1e-5)
+    assert kept_training(tmp_path, reference.head(39)) is None
+    assert kept_map(tmp_path, records, ANSWERS) is not None
+
+
+def test_the_shipped_model_comes_with_the_map_of_its_training_clips() -> None:
+    reference = read_reference(SHIPPED_ARTIFACT)
+    assert reference is not None
+    assert kept_training(SHIPPED_RUN, reference) is not None

@@ -1,12 +1,18 @@
 """Maps: what they keep, and that they never mix networks."""
 
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.spatial.distance import pdist
+from sklearn.decomposition import PCA
 from sklearn.manifold import trustworthiness
 
 from core.diagnostics import maps
-from core.diagnostics.maps import ANSWERS, network, place, sound_map, spaces
+from core.diagnostics.maps import ANSWERS, added_to, ground, network, place, sound_map, spaces
+from core.diagnostics.neighbours import unit_rows
+from core.recordset import RecordSet
 from tests.answers import answers
 
 
@@ -85,3 +91,49 @@ def test_equal_records_make_a_map_of_one_place() -> None:
 def test_three_clips_of_two_classes_are_enough_for_a_map() -> None:
     few = answers(3, classes=2)
     assert np.isfinite(sound_map(few, ANSWERS, "t-SNE").xy).all()
+
+
+def training(records: RecordSet) -> pd.DataFrame:
+    """The embeddings of ``records`` as an artifact keeps its training clips."""
+    assert records.embedding is not None
+    return records.table[["clip_id", "label"]].assign(embedding=list(records.embedding))
+
+
+@pytest.mark.parametrize("method", maps.METHODS)
+def test_a_training_clip_that_is_answered_again_falls_on_itself(method: maps.Method) -> None:
+    records = answers(60)
+    known = ground(training(records), method)
+    assert known is not None
+    drawn = added_to(known, records.take(np.arange(5, 25)), method)
+    np.testing.assert_allclose(drawn.xy, known.xy[5:25], atol=1e-4)
+    assert drawn.space == maps.TRAINING
+    assert drawn.placed.all()
+    assert drawn.ground is known
+
+
+def test_new_points_do_not_move_the_map_and_pca_is_that_of_the_training_clips() -> None:
+    records, new = answers(60), answers(50, rng_seed=1)
+    known = ground(training(records), "PCA")
+    assert known is not None
+    assert records.embedding is not None
+    assert new.embedding is not None
+    theirs = PCA(2).fit(unit_rows(records.embedding).astype(np.float64))
+    mapped = theirs.transform(unit_rows(new.embedding).astype(np.float64))
+    np.testing.assert_allclose(np.abs(added_to(known, new, "PCA").xy), np.abs(mapped), atol=1e-5)
+    assert known.kept == pytest.approx(theirs.explained_variance_ratio_.sum())
+
+
+def test_embeddings_that_are_not_finite_are_left_off_the_map() -> None:
+    records = answers(20)
+    assert records.embedding is not None
+    broken = records.embedding.copy()
+    broken[3] = np.nan
+    known = ground(training(records), "PCA")
+    assert known is not None
+    drawn = added_to(known, replace(records, embedding=broken), "PCA")
+    assert drawn.n == len(drawn.xy) == 19
+    assert 3 not in drawn.position
+
+
+def test_two_training_clips_make_no_map() -> None:
+    assert ground(training(answers(2)), "PCA") is None

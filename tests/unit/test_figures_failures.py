@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from core.config import SHIPPED_RUN
-from core.diagnostics.maps import COLOURS, MISSING, OTHER, colouring, sound_map
+from core.diagnostics.maps import COLOURS, MISSING, OTHER, added_to, colouring, ground, sound_map
 from core.diagnostics.noise import NoiseScan, condition_table, snr_curve
 from core.diagnostics.slices import slice_table
 from core.figures.failures import conditions_figure, map_figure, scan_figure, slices_figure, snr_figure
@@ -31,6 +31,19 @@ def test_the_map_has_every_record_once_and_a_click_tells_which() -> None:
         wrong = ~records.correct[trace.customdata[:, 0].astype(int)]
         assert (np.asarray(trace.marker.symbol) == np.where(wrong, "x", "circle")).all()
     assert "no unit" in figure.layout.xaxis.title.text
+
+
+def test_training_clips_lie_behind_in_grey_and_cannot_be_clicked() -> None:
+    records = answers(40)
+    assert records.embedding is not None
+    known = ground(records.table.assign(embedding=list(records.embedding)), "PCA")
+    assert known is not None
+    points = added_to(known, records.take(np.arange(10)), "PCA")
+    table = records.frame().head(10).assign(wrong=False)
+    figure = map_figure(points, table, colouring(table["label"]), called="True class")
+    assert figure.data[0].name == "training clips (n = 40)"
+    assert figure.data[0].customdata is None
+    assert sum(len(trace.x) for trace in figure.data[1:]) == 10
 
 
 def test_numbers_colour_the_map_by_a_scale() -> None:
