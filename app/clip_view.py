@@ -11,10 +11,9 @@ import pandas as pd
 import streamlit as st
 from numpy.typing import NDArray
 
-from app import components, links, logbook, services, sound_input, state, words
+from app import components, explained, links, logbook, services, sound_input, state, words
 from app.components import NO_TOOLS
 from app.explainer import Explainer, explainer_of
-from app.player import Overlay, Timeline, cursor_player
 from app.services import Sound
 from core.diagnostics.descriptors import against
 from core.diagnostics.neighbours import nearest
@@ -23,14 +22,11 @@ from core.recordset import RecordSet
 
 if TYPE_CHECKING:
     from core.explain import Explanation
-    from core.records import Prediction
 
 TOP_K = 5
 NEIGHBOURS = 4
 CHANNELS = 6
 FEWEST_OF_CLASS = 5
-OVERLAYS = {"cam": "Grad-CAM", "occlusion": "Occlusion", "off": "Off"}
-LINES = 5  # of the timeline
 
 
 @dataclass(frozen=True)
@@ -180,102 +176,15 @@ def heard(answer: Answer, sound: Sound, by: Explainer) -> None:
     st.subheader("What it heard, and why", anchor=False)
     with components.errors_shown():
         prediction = services.classify(by.backend, sound)
-        label, overlay, window = _choices(answer, by, prediction)
-        with st.spinner("Looking where it looked…"):
-            why = services.explanation(
-                by.backend, sound, label=label, window=window, timeline=True, occlusion=overlay == "occlusion"
-            )
-        _player(answer, sound, by, prediction, why, overlay)
+        said = [by.in_words()]
+        if by.kin != "same":
+            said.append(f"It answers {words.plain(prediction.label).lower()} ({words.percent(prediction.confidence)}).")
+        first = [name for name in (answer.predicted, answer.true, prediction.label) if name is not None]
+        why = explained.player(
+            by.backend, sound, prediction, key="inspector_player", digest=answer.digest, first=first, said=said
+        )
         components.quality_warnings(prediction)
-        st.caption(" ".join(_how_to_read(answer, by, prediction, why, overlay)))
         _layers(why)
-
-
-def _choices(answer: Answer, by: Explainer, prediction: Prediction) -> tuple[str, str, int]:
-    names = by.backend.manifest.class_names
-    likely = [name for name in dict.fromkeys([answer.predicted, answer.true, prediction.label]) if name in names]
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        label = st.selectbox(
-            "Class to explain",
-            [*likely, *sorted(set(names) - set(likely))],
-            format_func=words.plain,
-            key=state.INSPECTOR_EXPLAINED.of(answer.digest).name,
-            width=240,
-        )
-        overlay = st.segmented_control(
-            "Where it looked",
-            list(OVERLAYS),
-            format_func=OVERLAYS.__getitem__,
-            default=state.INSPECTOR_OVERLAY.default,
-            required=True,
-            key=state.INSPECTOR_OVERLAY.name,
-            persist_state="session",
-            help="Grad-CAM reads it off the gradients, at once. Occlusion silences patches and asks again: seconds.",
-        )
-        window = 0
-        if len(prediction.windows) > 1:
-            window = st.select_slider(
-                "Stretch to explain",
-                range(len(prediction.windows)),
-                format_func=lambda n: words.span(prediction.windows[n].start_s, prediction.windows[n].end_s),
-                key=state.INSPECTOR_WINDOW.of(answer.digest).name,
-            )
-    return str(label), str(overlay), int(window)
-
-
-def _player(
-    answer: Answer, sound: Sound, by: Explainer, prediction: Prediction, why: Explanation, overlay: str
-) -> None:
-    wave = services.waveform(by.backend, sound)
-    audio, mime = components.playable(sound, prediction, wave)
-    windows = prediction.windows if len(prediction.windows) > 1 else why.timeline
-    names = by.backend.manifest.class_names
-    leaders = [names[int(np.argmax(window.probabilities))] for window in windows]
-    shown = [name for name in dict.fromkeys([why.label, answer.true, answer.predicted, *leaders]) if name in names]
-    rest = [name for name in prediction.probabilities if name not in shown]
-    cursor_player(
-        sound.name,
-        audio,
-        mime,
-        wave,
-        why.log_mel,
-        why.mel_hz,
-        why.hop_s,
-        key="inspector_player",
-        overlay=_overlay(why, overlay),
-        timeline=Timeline(windows, names, [*shown, *rest][: max(LINES, min(len(shown), 10))]),
-        shade=(why.start_s, why.end_s) if len(prediction.windows) > 1 else None,
-    )
-
-
-def _overlay(why: Explanation, overlay: str) -> Overlay | None:
-    if overlay == "occlusion" and why.occlusion is not None:
-        return Overlay(why.occlusion.map, why.start_s, why.end_s)
-    return Overlay(why.stages[-1].cam, why.start_s, why.end_s) if overlay == "cam" else None
-
-
-def _how_to_read(
-    answer: Answer, by: Explainer, prediction: Prediction, why: Explanation, overlay: str
-) -> Iterator[str]:
-    yield by.in_words()
-    if by.kin != "same":
-        yield f"It answers {words.plain(prediction.label).lower()} ({words.percent(prediction.confidence)})."
-    label = words.plain(why.label).lower()
-    if overlay == "cam":
-        yield f"Amber to magenta is what spoke more and more for {label}."
-    if overlay == "occlusion" and (found := why.occlusion) is not None:
-        yield (
-            f"Amber to magenta is what {label} rests on: {found.patches} patches were silenced one by one. Without the "
-            f"most telling one, at {words.span(*found.least_s)}, its probability goes from "
-            f"{words.percent(found.probability)} to {words.percent(found.least)}."
-        )
-    if len(prediction.windows) == 1:
-        yield (
-            "Each point of the lines hears one second alone, so it is less sure than the answer from the whole. Click "
-            "or drag to move the cursor; the space bar plays."
-        )
-    else:
-        yield "Each point of the lines is one stretch; the explained one is shaded. Click or drag to move the cursor."
 
 
 def _layers(why: Explanation) -> None:

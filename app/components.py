@@ -154,14 +154,6 @@ def quality_warnings(prediction: Prediction) -> None:
         st.warning(words.literal(warning.message), icon=":material/warning:")
 
 
-def player(sound: Sound, prediction: Prediction, wave: Waveform) -> None:
-    """The file itself where browsers can play it; else the sound as the model hears it."""
-    data, kind = playable(sound, prediction, wave)
-    st.audio(data, format=kind, alt=f"Player of {sound.name}")
-    if data is not sound.data:
-        st.caption("Browsers cannot play this format, so you hear it as the model does: mono, at its rate.")
-
-
 def playable(sound: Sound, prediction: Prediction, wave: Waveform) -> tuple[bytes, str]:
     """Bytes that browsers play, and their MIME type."""
     from core.audio import write_wav

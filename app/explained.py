@@ -1,4 +1,4 @@
-"""Why: what the model heard, where it looked, what its layers responded to. Fragments: a choice redraws only them."""
+"""Why: what a network heard, where it looked, what its layers responded to. For Classify and the sample inspector."""
 
 from __future__ import annotations
 
@@ -6,24 +6,25 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
 import streamlit as st
 
-from app import services, state, words
-from app.components import NO_TOOLS, errors_shown
+from app import components, services, state, words
+from app.components import NO_TOOLS
+from app.player import Overlay, Timeline, cursor_player
 from app.services import Sound
-from core.records import Prediction
+from core.records import Prediction, WindowPrediction
 
 if TYPE_CHECKING:
-    from core.audio import Waveform
     from core.backend import Backend
     from core.explain import Explanation, Stage
 
-TIMELINE_CLASSES = 6  # lines that are told apart at a glance
-TIMELINE_LEADERS = 10  # where so many lead in turn: as many as the palette has colours
+LINES = 5  # of the timeline: told apart at a glance
+LINES_AT_MOST = 10  # where so many lead in turn: as many as the palette has colours
 CHANNELS_SHOWN = 8
 CHANNELS_AT_MOST = 16
-CHART = "classify_heard"
 OWN_ANSWER = ""  # the choice "whatever this stretch answers"
+OVERLAYS = {"cam": "Grad-CAM", "occlusion": "Occlusion", "off": "Off"}
 
 
 def clearest_window(prediction: Prediction, class_names: Sequence[str]) -> int:
@@ -32,31 +33,106 @@ def clearest_window(prediction: Prediction, class_names: Sequence[str]) -> int:
     return max(range(len(prediction.windows)), key=lambda index: prediction.windows[index].probabilities[answer])
 
 
-def timeline_classes(prediction: Prediction, class_names: Sequence[str]) -> list[str]:
-    """The answer, the classes that lead somewhere, then the next most probable ones."""
-    leading = list(dict.fromkeys([prediction.label, *words.leaders(prediction, class_names)]))
-    ranked = list(dict.fromkeys([*leading, *prediction.probabilities]))
-    return ranked[: min(max(TIMELINE_CLASSES, len(leading)), TIMELINE_LEADERS)]
+def timeline_classes(
+    windows: Sequence[WindowPrediction], class_names: Sequence[str], first: Sequence[str], rest: Sequence[str]
+) -> list[str]:
+    """``first``, the classes that lead somewhere, then ``rest`` as far as there is room."""
+    leading = [class_names[int(np.argmax(window.probabilities))] for window in windows]
+    telling = [name for name in dict.fromkeys([*first, *leading]) if name in class_names]
+    ranked = list(dict.fromkeys([*telling, *rest]))
+    return ranked[: min(max(LINES, len(telling)), LINES_AT_MOST)]
 
 
 @st.fragment
-def heard(backend: Backend, sound: Sound, prediction: Prediction, wave: Waveform) -> None:
-    """Waveform, mel spectrogram and where the network looked; for long audio the answer over time."""
-    st.subheader("What it heard, and where it looked", anchor=False)
-    with errors_shown():
-        chosen = state.WINDOW.of(sound.digest)
-        window = _choose_window(chosen, prediction, backend.manifest.class_names)
-        label, show_cam = _choose_class(sound, backend.manifest.class_names)
-        with st.spinner("Looking where it looked…"):
-            why = services.explanation(backend, sound, label=label, window=window)
-        _sound_figure(chosen, prediction, wave, why, backend.manifest.class_names, show_cam=show_cam)
-        feature_maps(sound, why)
+def heard(backend: Backend, sound: Sound, prediction: Prediction) -> None:
+    """What the model that answered heard, and why; for the Classify page."""
+    st.subheader("What it heard, and why", anchor=False)
+    with components.errors_shown():
+        first = [name for name in (prediction.label, sound.truth) if name is not None]
+        feature_maps(sound, player(backend, sound, prediction, key="classify_player", digest=sound.digest, first=first))
 
 
-def _choose_window(chosen: state.Key[int], prediction: Prediction, class_names: Sequence[str]) -> int:
-    windows = prediction.windows
-    if len(windows) == 1:
-        return 0
+def player(
+    backend: Backend,
+    sound: Sound,
+    prediction: Prediction,
+    *,
+    key: str,
+    digest: str,
+    first: Sequence[str],
+    said: Sequence[str] = (),
+) -> Explanation:
+    """Waveform, mel spectrogram with where the network looked, and probabilities under one cursor, played.
+
+    ``first``: the classes that matter here, named first. ``digest``: what choices are kept by. ``said``: sentences
+    before those on how to read it. Raises ``EarshotError``.
+    """
+    names = backend.manifest.class_names
+    label, overlay, window = _choices(prediction, names, first, digest)
+    with st.spinner("Looking where it looked…"):
+        why = services.explanation(
+            backend,
+            sound,
+            label=label,
+            window=window,
+            timeline=len(prediction.windows) == 1,
+            occlusion=overlay == "occlusion",
+        )
+    wave = services.waveform(backend, sound)
+    audio, mime = components.playable(sound, prediction, wave)
+    several = len(prediction.windows) > 1
+    windows = prediction.windows if several else why.timeline
+    shown = timeline_classes(windows, names, [*first, why.label], list(prediction.probabilities))
+    cursor_player(
+        sound.name,
+        audio,
+        mime,
+        wave,
+        why.log_mel,
+        why.mel_hz,
+        why.hop_s,
+        key=key,
+        overlay=_overlay(why, overlay),
+        timeline=Timeline(windows, names, shown),
+        shade=(why.start_s, why.end_s) if several else None,
+        on_stretch=partial(_follow, key, digest) if several else None,
+    )
+    if audio is not sound.data:
+        said = [*said, "Browsers cannot play this format, so you hear it as the model does: mono, at its rate."]
+    st.caption(" ".join([*said, *_how_to_read(why, overlay, len(prediction.windows))]))
+    return why
+
+
+def _choices(
+    prediction: Prediction, class_names: Sequence[str], first: Sequence[str], digest: str
+) -> tuple[str | None, str, int]:
+    """Class to explain (``None``: the stretch's own answer), what lies over the spectrogram, and the stretch."""
+    likely = [name for name in dict.fromkeys(first) if name in class_names]
+    several = len(prediction.windows) > 1
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        label = st.selectbox(
+            "Class to explain",
+            [*([OWN_ANSWER] if several else []), *likely, *sorted(set(class_names) - set(likely))],
+            format_func=lambda name: words.plain(name) or "What the stretch answers",
+            key=state.EXPLAINED.of(digest).name,
+            width=240,
+        )
+        overlay = st.segmented_control(
+            "Where it looked",
+            list(OVERLAYS),
+            format_func=OVERLAYS.__getitem__,
+            default=state.OVERLAY.default,
+            required=True,
+            key=state.OVERLAY.name,
+            persist_state="session",
+            help="Grad-CAM reads it off the gradients, at once. Occlusion silences patches and asks again: seconds.",
+        )
+    window = _stretch(prediction, class_names, digest) if several else 0
+    return label or None, str(overlay), window
+
+
+def _stretch(prediction: Prediction, class_names: Sequence[str], digest: str) -> int:
+    windows, chosen = prediction.windows, state.WINDOW.of(digest)
     chosen.start_with(clearest_window(prediction, class_names))
     return int(
         st.select_slider(
@@ -64,76 +140,44 @@ def _choose_window(chosen: state.Key[int], prediction: Prediction, class_names: 
             range(len(windows)),
             format_func=lambda index: words.span(windows[index].start_s, windows[index].end_s),
             key=chosen.name,
-            help="Or click a point of the probability lines below.",
+            help="Or double-click the probability lines below.",
         )
     )
 
 
-def _choose_class(sound: Sound, class_names: Sequence[str]) -> tuple[str | None, bool]:
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        label = st.selectbox(
-            "Class to explain",
-            [OWN_ANSWER, *sorted(class_names)],
-            format_func=lambda name: words.plain(name) or "The answer",
-            key=state.EXPLAINED.of(sound.digest).name,
-            width=240,
-        )
-        show_cam = st.toggle("Show where it looked", value=state.SHOW_CAM.default, key=state.SHOW_CAM.name)
-    return label or None, show_cam
+def _follow(key: str, digest: str) -> None:
+    """A double click on the player chooses the stretch nearest to it."""
+    stretch = st.session_state[key]["stretch"]
+    if stretch is not None:
+        state.WINDOW.of(digest).set(int(stretch))
 
 
-def _sound_figure(
-    chosen: state.Key[int],
-    prediction: Prediction,
-    wave: Waveform,
-    why: Explanation,
-    class_names: Sequence[str],
-    *,
-    show_cam: bool,
-) -> None:
-    from core.figures.audio import sound_figure
-
-    windows = prediction.windows if len(prediction.windows) > 1 else ()
-    st.plotly_chart(
-        sound_figure(
-            wave,
-            why.log_mel,
-            why.mel_hz,
-            why.hop_s,
-            start_s=why.start_s,
-            end_s=why.end_s,
-            cam=why.stages[-1].cam if show_cam else None,
-            windows=windows,
-            class_names=class_names,
-            shown_classes=timeline_classes(prediction, class_names),
-        ),
-        key=CHART,
-        on_select=partial(_follow_click, chosen) if windows else "ignore",
-        selection_mode="points",
-        alt=f"Waveform and mel spectrogram on one time axis; {why.start_s:g} to {why.end_s:g} s are explained.",
-    )
-    st.caption(" ".join(_how_to_read(why, show_cam=show_cam, windows=len(windows))))
+def _overlay(why: Explanation, overlay: str) -> Overlay | None:
+    if overlay == "occlusion" and why.occlusion is not None:
+        return Overlay(why.occlusion.map, why.start_s, why.end_s)
+    return Overlay(why.stages[-1].cam, why.start_s, why.end_s) if overlay == "cam" else None
 
 
-def _follow_click(chosen: state.Key[int]) -> None:
-    """A click on the timeline chooses the stretch: its points are the windows."""
-    points = st.session_state[CHART]["selection"]["points"]
-    if points:
-        chosen.set(points[0]["point_index"])
-
-
-def _how_to_read(why: Explanation, *, show_cam: bool, windows: int) -> Iterator[str]:
-    yield "Colour gives the level of each pitch at each moment, low pitches at the bottom; the tools above it zoom."
+def _how_to_read(why: Explanation, overlay: str, windows: int) -> Iterator[str]:
     label = words.plain(why.label).lower()
-    if show_cam and why.stages[-1].cam.any():
-        yield f"Outlined, from amber to magenta, is what spoke more and more for {label} (Grad-CAM at the last stage)."
-    elif show_cam:
-        yield f"Nothing in this stretch spoke for {label} (Grad-CAM at the last stage), so nothing is outlined."
-    if windows > 1:
+    if overlay == "cam" and why.stages[-1].cam.any():
+        yield f"Amber to magenta is what spoke more and more for {label}."
+    elif overlay == "cam":
+        yield f"Nothing in this stretch spoke for {label}, so nothing is coloured."
+    if overlay == "occlusion" and (found := why.occlusion) is not None:
         yield (
-            f"The lines are the probability of each class, one point for each of {windows} stretches; the explained "
-            "one is shaded. The answer is from the mean over all of them."
+            f"Amber to magenta is what {label} rests on: {found.patches} patches were silenced one by one. Without the "
+            f"most telling one, at {words.span(*found.least_s)}, its probability goes from "
+            f"{words.percent(found.probability)} to {words.percent(found.least)}."
         )
+    if windows == 1:
+        yield "Each point of the lines hears one second alone, so it is less sure than the answer from the whole."
+    else:
+        yield (
+            f"Each point of the lines is one of {windows} stretches, and the answer the mean over them; the explained "
+            "stretch is shaded."
+        )
+    yield "Click or drag to move the cursor; the space bar plays."
 
 
 @st.fragment

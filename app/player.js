@@ -19,6 +19,7 @@ export default function (component) {
     players.set(root, player);
   }
   player.theme = theme(root);
+  player.choose = (window) => component.setTriggerValue("stretch", window);
   const bytes = component.data;
   if (bytes !== player.bytes) {
     player.bytes = bytes;
@@ -42,6 +43,9 @@ function build(root) {
     seek(player, event);
   };
   cursor.onpointermove = (event) => { if (event.buttons & 1) seek(player, event); };
+  cursor.ondblclick = () => { // the cursor stands where it was clicked; a marked stretch can be chosen anew
+    if (player.facts.shade) player.choose(nearest(player.facts.timeline.times, audio.currentTime));
+  };
   cursor.onkeydown = (event) => {
     const steps = { ArrowLeft: -SEEK_S, ArrowRight: SEEK_S };
     if (event.key in steps) audio.currentTime = clamp(audio.currentTime + steps[event.key], 0, player.facts.duration_s);
@@ -246,7 +250,7 @@ function drawScale(player, pen, lane) {
   pen.fillStyle = colours.text;
   pen.textAlign = "left";
   pen.fillText(`${facts.mel.high_db}`, left + 14, top + 4);
-  pen.fillText(`${facts.mel.low_db}`, left + 14, top + height - 4);
+  pen.fillText(`${facts.mel.low_db}`.replace("-", "−"), left + 14, top + height - 4);
   pen.fillText("dB", left + 14, top + height / 2);
 }
 
@@ -346,10 +350,15 @@ function told(facts, now) {
   const time = `${now.toFixed(2)} s`;
   if (!facts.timeline) return time;
   const { times, lines } = facts.timeline;
-  let nearest = 0;
-  times.forEach((other, i) => { if (Math.abs(other - now) < Math.abs(times[nearest] - now)) nearest = i; });
-  const ranked = lines.map(({ name, values }) => [values[nearest], name]).sort((a, b) => b[0] - a[0]).slice(0, 2);
+  const here = nearest(times, now);
+  const ranked = lines.map(({ name, values }) => [values[here], name]).sort((a, b) => b[0] - a[0]).slice(0, 2);
   return [time, ...ranked.map(([p, name]) => `${name} ${percent(p)}`)].join(" · ");
+}
+
+function nearest(times, now) {
+  let found = 0;
+  times.forEach((other, i) => { if (Math.abs(other - now) < Math.abs(times[found] - now)) found = i; });
+  return found;
 }
 
 function percent(p) {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,15 +78,22 @@ def cursor_player(
     overlay: Overlay | None = None,
     timeline: Timeline | None = None,
     shade: tuple[float, float] | None = None,
+    on_stretch: Callable[[], None] | None = None,
 ) -> None:
     """Play ``audio``, of which ``wave`` and ``log_mel`` (F, T) in dB are what the model hears.
 
-    ``shade`` marks a stretch, in seconds.
+    ``shade`` marks a stretch, in seconds. ``on_stretch`` is called after a double click; the number of the timeline's
+    window nearest to it is then in ``st.session_state[key]["stretch"]``.
     """
     _component(
         key=key,
         data=packed(name, audio, mime, wave, log_mel, mel_hz, hop_s, overlay=overlay, timeline=timeline, shade=shade),
+        on_stretch_change=on_stretch or _nothing,
     )
+
+
+def _nothing() -> None:
+    """A double click on a sound of one stretch changes nothing."""
 
 
 def packed(

@@ -160,7 +160,10 @@ def waveform(backend: Backend, sound: Sound) -> Waveform:
 @st.cache_resource(max_entries=4, show_spinner=False)  # ten minutes at 32 kHz are 77 MB
 def _waveform(fingerprint: str, digest: str, *, _backend: Backend, _sound: Sound) -> Waveform:
     from core.audio import decode
+    from core.backend import LocalBackend
 
+    if isinstance(_backend, LocalBackend):
+        return _backend.waveform(_sound.data)
     return decode(_sound.data, audio=_backend.manifest.audio, limits=settings().limits)
 
 

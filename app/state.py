@@ -57,9 +57,9 @@ SAMPLE_TAKE: Key[int] = Key("classify_sample_take", 0)  # which of the class's s
 DOWNLOAD: Key[bool] = Key("classify_download", False)
 
 TOP_K: Key[int] = Key("classify_top_k", 5)
-WINDOW: Key[int] = Key("classify_window", 0)  # analysis window explained, from 0
-EXPLAINED: Key[str | None] = Key("classify_explained", None)  # class explained; None: the window's own answer
-SHOW_CAM: Key[bool] = Key("classify_show_cam", True)
+WINDOW: Key[int] = Key("explained_window", 0)  # analysis window explained, from 0
+EXPLAINED: Key[str | None] = Key("explained_class", None)  # empty: the window's own answer
+OVERLAY: Key[str] = Key("explained_overlay", "cam")  # over the spectrogram
 STAGE: Key[str | None] = Key("classify_stage", None)  # None: the last stage
 CHANNELS: Key[tuple[int, ...]] = Key("classify_channels", ())  # empty: the strongest
 
@@ -108,9 +108,6 @@ INSPECTOR_SEED: Key[int | None] = Key("inspector_seed", None)
 INSPECTOR_ORDER: Key[str] = Key("inspector_order", "given")
 INSPECTOR_PLACE: Key[Place | None] = Key("inspector_place", None)  # the answer shown; None: the first
 INSPECTOR_URL: Key[dict[str, list[str]] | None] = Key("inspector_url", None)  # as the page left it
-INSPECTOR_EXPLAINED: Key[str | None] = Key("inspector_explained", None)  # class explained; None: the predicted one
-INSPECTOR_OVERLAY: Key[str] = Key("inspector_overlay", "cam")
-INSPECTOR_WINDOW: Key[int] = Key("inspector_window", 0)  # analysis window explained, from 0
 INSPECTOR_COMPARED: Key[str | None] = Key("inspector_compared", None)  # class whose descriptors stand beside the clip's
 
 TICKET: Key[Ticket | None] = Key("admin_ticket", None)  # proof of this session's sign-in

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from core.artifact import Manifest
+from core.audio import Waveform
 from core.classifier import Classifier
 from core.config import Frozen, Settings
 from core.errors import AudioError
@@ -61,6 +62,7 @@ class LocalBackend:
     def __init__(self, classifier: Classifier, trainer: Trainer | None = None) -> None:
         self.classifier = classifier
         self._trainer = trainer
+        self._decoded: tuple[bytes, Waveform] | None = None
 
     @property
     def manifest(self) -> Manifest:
@@ -78,8 +80,18 @@ class LocalBackend:
         timeline: bool = False,
         occlusion: bool = False,
     ) -> Explanation:
-        samples = self.classifier.decode(sound).samples
+        samples = self.waveform(sound).samples
         return explain(self.classifier, samples, label=label, window=window, timeline=timeline, occlusion=occlusion)
+
+    def waveform(self, sound: bytes) -> Waveform:
+        """The sound as the model hears it. The last one is remembered: who asks for an answer asks why next.
+
+        Raises ``AudioError``.
+        """
+        decoded = self._decoded
+        if decoded is None or decoded[0] != sound:
+            decoded = self._decoded = (sound, self.classifier.decode(sound))
+        return decoded[1]
 
     def health(self) -> Health:
         return Health(ready=True, backend=self.name, device="cpu", message="Answers on this machine's CPU.")
@@ -106,6 +118,6 @@ class LocalBackend:
 
     def _classify(self, sound: bytes) -> Prediction | AudioError:
         try:
-            return self.classifier.predict(sound, backend=self.name)
+            return self.classifier.predict(sound, backend=self.name, decode=self.waveform)
         except AudioError as exc:
             return exc

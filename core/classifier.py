@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,10 +49,15 @@ class Classifier:
         """Bytes → mono waveform at the model's rate. Raises ``AudioError``."""
         return decode(data, audio=self.manifest.audio, limits=self.limits)
 
-    def predict(self, data: bytes, *, backend: str = "local") -> Prediction:
-        """Classify one sound file given as bytes. Raises ``AudioError`` for what is not a usable sound."""
+    def predict(
+        self, data: bytes, *, backend: str = "local", decode: Callable[[bytes], Waveform] | None = None
+    ) -> Prediction:
+        """Classify one sound file given as bytes. Raises ``AudioError`` for what is not a usable sound.
+
+        ``decode``: who decodes it as this classifier does, and may have done so before.
+        """
         started = time.perf_counter()
-        wave = self.decode(data)
+        wave = (decode or self.decode)(data)
         return self._prediction(data, wave, infer(self.net, wave.samples, self.manifest.audio), backend, started)
 
     def predict_many(self, sounds: Sequence[bytes], *, backend: str = "local") -> list[Prediction | AudioError]:

@@ -136,12 +136,14 @@ def glimpses(
 ) -> tuple[WindowPrediction, ...]:
     """What the network answers to each ``GLIMPSE_S`` of ``samples[start:end]`` alone, every ``GLIMPSE_HOP_S``.
 
-    The last one ends with the stretch; a shorter stretch is one glimpse.
+    The last one ends with the stretch, and stands no nearer than half a hop to the one before; a shorter stretch is one
+    glimpse.
     """
     net, manifest = classifier.net, classifier.manifest
     rate = manifest.audio.sample_rate_hz
     length, hop = round(GLIMPSE_S * rate), round(GLIMPSE_HOP_S * rate)
-    starts = [*range(start, end - length, hop), max(start, end - length)]
+    last = max(start, end - length)
+    starts = [*range(start, last - hop // 2, hop), last]
     heard = torch.from_numpy(np.stack([samples[first : min(first + length, end)] for first in starts]))
     device = next(net.parameters()).device
     logits = torch.cat([net(batch.to(device)).logits for batch in heard.split(WINDOWS_AT_ONCE)]).cpu().numpy()

@@ -4,7 +4,7 @@ from functools import partial
 
 import streamlit as st
 
-from app import components, logbook, services, words
+from app import components, logbook, services
 from app.explained import clearest_window, heard
 from app.sound_input import sound_input
 
@@ -22,21 +22,19 @@ with components.errors_shown():
         components.empty_state("Upload a file, record something or pick a sample clip: the answer appears here.")
         st.stop()
 
-    wave = services.waveform(backend, sound)
-    with st.spinner(f"Listening to {words.seconds(wave.duration_s)} of sound…", show_time=True):
+    with st.spinner("Listening…", show_time=True):
         prediction = services.classify(backend, sound)
 
     picture = partial(services.picture, backend, sound, clearest_window(prediction, names))
     answer, bars = st.columns([5, 7], border=True)
     with answer:
         components.prediction_card(sound, prediction, names)
-        components.player(sound, prediction, wave)
         components.quality_warnings(prediction)
         components.downloads(sound, prediction, picture)
         components.provenance(prediction)
         log = st.container()
     with bars:
         components.confidence_bars(prediction)
-    heard(backend, sound, prediction, wave)
+    heard(backend, sound, prediction)
     with log:  # last: the answer does not wait for the database
         logbook.logged_answer(sound, prediction, backend.manifest)

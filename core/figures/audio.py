@@ -1,6 +1,6 @@
-"""What was heard and why, for exploring: waveform, mel spectrogram, Grad-CAM, timeline, confidence, feature maps.
+"""What was answered and why, for exploring: confidence, feature maps; and what waveforms and spectrograms are drawn of.
 
-Colours are left to the page's theme, except for the Grad-CAM outline, which has to stand out from any colour scale.
+Colours are left to the page's theme, except for Grad-CAM's, which have to stand out from any colour scale.
 """
 
 from __future__ import annotations
@@ -14,9 +14,7 @@ import torch
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
-from core.audio import Waveform
 from core.explain import Stage
-from core.records import WindowPrediction
 
 ENVELOPE_COLUMNS = 2_000  # waveform extremes drawn; more than any screen shows
 TICKS_HZ = (100, 500, 1_000, 2_000, 5_000, 10_000, 20_000)
@@ -24,47 +22,8 @@ CAM_LEVELS = (0.3, 0.6, 0.9)
 CAM_COLOURS = ("#ffb000", "#fe6100", "#dc267f")  # IBM's colour-blind-safe amber, orange, magenta: weak to strong
 SHOWN_DB = 80.0  # dynamic range of the colour scale
 MAPS_A_ROW = 3
-TIMELINE_PX, LEGEND_LINES, LEGEND_LINE_PX = 520, 6, 20  # on a phone each class has its own line of the legend
 BAR_PX, MANY_BARS, NARROW_BAR_PX = 36, 10, 22  # of many bars, each gets what its label needs
 NO_DATA = "Nothing to show"
-
-
-def sound_figure(
-    wave: Waveform,
-    log_mel_db: NDArray[np.float32],
-    mel_hz: NDArray[np.float64],
-    hop_s: float,
-    *,
-    start_s: float = 0.0,
-    end_s: float | None = None,
-    cam: NDArray[np.float32] | None = None,
-    windows: Sequence[WindowPrediction] = (),
-    class_names: Sequence[str] = (),
-    shown_classes: Sequence[str] = (),
-) -> go.Figure:
-    """Waveform, mel spectrogram (F, T) and, for several ``windows``, class probabilities, on one time axis in seconds.
-
-    ``cam`` (F', T') in [0, 1] covers ``start_s`` to ``end_s`` and is outlined over the mel at ``CAM_LEVELS``.
-    """
-    timeline = len(windows) > 1
-    heights = [0.22, 0.5, 0.28] if timeline else [0.3, 0.7]
-    figure = make_subplots(rows=len(heights), cols=1, shared_xaxes=True, row_heights=heights, vertical_spacing=0.05)
-    _add_waveform(figure, wave)
-    _add_mel(figure, log_mel_db, mel_hz, hop_s)
-    if cam is not None:
-        _add_cam(figure, cam, log_mel_db.shape[0], start_s, wave.duration_s if end_s is None else end_s)
-    if timeline:
-        _add_timeline(figure, windows, class_names, shown_classes)
-        figure.add_vrect(start_s, end_s, row=1, col=1, opacity=0.15, line_width=0, fillcolor="grey")
-    figure.update_xaxes(range=[0, wave.duration_s], minallowed=0, maxallowed=wave.duration_s)
-    figure.update_xaxes(title_text="Time (s)", row=len(heights), col=1)
-    figure.update_layout(
-        height=TIMELINE_PX + LEGEND_LINE_PX * max(LEGEND_LINES, len(shown_classes)) if timeline else 470,
-        margin={"l": 10, "r": 10, "t": 10, "b": 10},
-        hovermode="closest",
-        legend={"orientation": "h", "y": -0.14, "x": 0},
-    )
-    return figure
 
 
 def envelope(samples: NDArray[np.float32], columns: int = ENVELOPE_COLUMNS) -> tuple[NDArray[np.int64], ...]:
@@ -73,108 +32,15 @@ def envelope(samples: NDArray[np.float32], columns: int = ENVELOPE_COLUMNS) -> t
     return starts, np.minimum.reduceat(samples, starts), np.maximum.reduceat(samples, starts)
 
 
-def _add_waveform(figure: go.Figure, wave: Waveform) -> None:
-    starts, least, greatest = envelope(wave.samples)
-    time_s = np.repeat(starts / wave.sample_rate_hz, 2).astype(np.float32)
-    extremes = np.stack([least, greatest], axis=1).ravel()
-    figure.add_trace(
-        go.Scatter(
-            x=time_s,
-            y=extremes,
-            mode="lines",
-            line={"width": 1},
-            showlegend=False,
-            hovertemplate="%{x:.2f} s<br>%{y:.3f} of full scale<extra></extra>",
-        ),
-        row=1,
-        col=1,
-    )
-    loudest = max(float(np.abs(wave.samples).max()) * 1.05, 1e-4)
-    figure.update_yaxes(title_text="Amplitude", range=[-loudest, loudest], nticks=5, row=1, col=1)
-
-
-def _add_mel(figure: go.Figure, log_mel_db: NDArray[np.float32], mel_hz: NDArray[np.float64], hop_s: float) -> None:
-    bands, columns = log_mel_db.shape
-    loudest = float(log_mel_db.max())
-    hover = np.broadcast_to(np.round(mel_hz).astype(np.int16)[:, None], (bands, columns)).copy()
-    figure.add_trace(
-        go.Heatmap(
-            z=log_mel_db.astype(np.float32),
-            x=(np.arange(columns) * hop_s).astype(np.float32),
-            y=np.arange(bands),
-            customdata=hover,
-            zmin=loudest - SHOWN_DB,
-            zmax=loudest,
-            colorbar={"title": "dB", "thickness": 10, "len": 0.5, "y": 0.35, "outlinewidth": 0},
-            hovertemplate="%{x:.2f} s<br>%{customdata:,} Hz<br>%{z:.1f} dB<extra></extra>",
-        ),
-        row=2,
-        col=1,
-    )
-    ticks = [hz for hz in TICKS_HZ if mel_hz[0] <= hz <= mel_hz[-1]]
-    figure.update_yaxes(
-        title_text="Frequency (Hz)",
-        tickvals=mel_rows(ticks, mel_hz),
-        ticktext=[f"{hz / 1000:g}k" if hz >= 1000 else str(hz) for hz in ticks],
-        range=[-0.5, bands - 0.5],
-        row=2,
-        col=1,
-    )
-
-
 def mel_rows(hz: Sequence[float], mel_hz: NDArray[np.float64]) -> list[float]:
     """Where frequencies lie between the rows of a mel spectrogram: row f is ``mel_hz[f]``."""
     return [float(row) for row in np.interp(hz, mel_hz, np.arange(mel_hz.size))]
-
-
-def _add_cam(figure: go.Figure, cam: NDArray[np.float32], bands: int, start_s: float, end_s: float) -> None:
-    smooth = enlarged(cam, bands, 4 * cam.shape[1])
-    if smooth.max() < CAM_LEVELS[0]:
-        return
-    for level, colour in zip(CAM_LEVELS, CAM_COLOURS, strict=True):
-        figure.add_trace(
-            go.Contour(
-                z=smooth,
-                x=np.linspace(start_s, end_s, smooth.shape[1], dtype=np.float32),
-                y=np.arange(bands),
-                contours={"start": level, "end": level, "size": 1, "coloring": "none"},
-                line={"color": colour, "width": 2},
-                name=f"Looked here ≥ {level:.0%}",
-                showlegend=False,
-                showscale=False,
-                hoverinfo="skip",
-            ),
-            row=2,
-            col=1,
-        )
 
 
 def enlarged(cam: NDArray[np.float32], rows: int, columns: int) -> NDArray[np.float32]:
     """``cam`` (F', T') brought to (rows, columns), bilinearly."""
     given = torch.from_numpy(np.ascontiguousarray(cam))[None, None]
     return torch.nn.functional.interpolate(given, (rows, columns), mode="bilinear", align_corners=False)[0, 0].numpy()
-
-
-def _add_timeline(
-    figure: go.Figure, windows: Sequence[WindowPrediction], class_names: Sequence[str], shown: Sequence[str]
-) -> None:
-    centre_s = [(window.start_s + window.end_s) / 2 for window in windows]
-    for name in shown:
-        index = list(class_names).index(name)
-        figure.add_trace(
-            go.Scatter(
-                x=centre_s,
-                y=[round(window.probabilities[index], 4) for window in windows],
-                mode="lines+markers",
-                name=name.replace("_", " "),
-                marker_symbol=["circle-open" if window.unknown else "circle" for window in windows],
-                hovertemplate="%{x:.1f} s<br>%{y:.1%}%{customdata}<extra>" + name.replace("_", " ") + "</extra>",
-                customdata=["<br>none of the classes" if window.unknown else "" for window in windows],
-            ),
-            row=3,
-            col=1,
-        )
-    figure.update_yaxes(title_text="Probability", range=[-0.03, 1.03], tickformat=".0%", nticks=4, row=3, col=1)
 
 
 def confidence_figure(probabilities: Mapping[str, float], *, top_k: int) -> go.Figure:

@@ -1,6 +1,7 @@
 import io
 
 import numpy as np
+import pytest
 import soundfile
 
 from core.artifact import Artifact
@@ -39,6 +40,22 @@ def test_the_explanation_is_of_the_class_that_was_answered(untrained: Artifact) 
     (prediction,) = backend.classify([sound])
     assert isinstance(prediction, Prediction)
     assert backend.explain(sound).label == prediction.label
+
+
+def test_a_sound_is_decoded_once_for_its_answer_and_its_explanation(
+    untrained: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classifier, decoded = Classifier(untrained, Limits()), []
+    once = classifier.decode
+    monkeypatch.setattr(classifier, "decode", lambda data: (decoded.append(data), once(data))[1])
+    backend, sound = LocalBackend(classifier), flac(1)
+    backend.classify([sound])
+    backend.explain(bytes(bytearray(sound)))
+    assert backend.waveform(sound).duration_s == 1
+    assert decoded == [sound]
+    backend.classify([flac(2)])
+    assert backend.waveform(sound).duration_s == 1
+    assert len(decoded) == 3
 
 
 def test_health_says_where_it_would_answer(untrained: Artifact) -> None:

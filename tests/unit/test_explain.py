@@ -100,7 +100,10 @@ def test_the_timeline_hears_each_second_alone(classifier: Classifier, sound: np.
     np.testing.assert_allclose(timeline[2].probabilities, softmax(logits, classifier.manifest.temperature), atol=1e-5)
 
 
-@pytest.mark.parametrize(("samples", "ends"), [(RATE // 2, [0.5]), (RATE, [1.0]), (RATE + 1_000, [1.0, 1.03125])])
+@pytest.mark.parametrize(
+    ("samples", "ends"),
+    [(RATE // 2, [0.5]), (RATE, [1.0]), (RATE + 1_000, [1.03125]), (RATE * 3 // 2 + 32, [1.0, 1.25, 1.501])],
+)
 def test_the_timeline_ends_with_the_sound(classifier: Classifier, samples: int, ends: list[float]) -> None:
     quiet = np.random.default_rng(1).normal(0, 0.1, samples).astype(np.float32)
     assert [window.end_s for window in explain(classifier, quiet, timeline=True).timeline] == ends
