@@ -309,8 +309,13 @@ class LocalTrainer:
                 return save_job(job, state=state, message=message, ended_at=_now())
             running = job.process
             job = save_job(job, state="cancelled", ended_at=_now(), message="Cancelled.", process=None)
-        if running is not None:
-            end_group(running)
+        if running is None:
+            return job
+        end_group(running)
+        with job_files(self.runs_dir):
+            job, status = read_job(job.run), _status(job.run)
+            if job.state == "cancelled" and status is not None and status.state == "finished":  # a moment before
+                return save_job(job, state="finished", message="")
         return job
 
     def resume(self, job_id: str) -> Job:
@@ -416,15 +421,40 @@ def alive(process: Process) -> bool:
 
 
 def end_group(process: Process) -> None:
-    """Ask the process and all it started to end, wait, then kill what is left."""
+    """Ask the process and all it started to end, wait, then kill who is left.
+
+    What it started counts after it, too: as long as one of the group lives, no other can have its number. Raises
+    ``RunError`` where some cannot be ended.
+    """
+    if not alive(process):
+        return
     for sent, patience_s in ((signal.SIGTERM, END_S), (signal.SIGKILL, END_S)):
-        if not alive(process):
-            return
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, sent)
         deadline = time.monotonic() + patience_s
-        while alive(process) and time.monotonic() < deadline:
+        while (left := members(process.pid)) and time.monotonic() < deadline:
             time.sleep(0.05)
+        if not left:
+            return
+    raise RunError(
+        f"Expected all processes of the job to end, {', '.join(map(str, left))} did not. End them by hand.",
+        code="not_ended",
+    )
+
+
+def members(group: int) -> list[int]:
+    """The living processes of a group; those of which only the exit status is left do not count."""
+    if not Path("/proc/self/stat").exists():
+        told = subprocess.run(["ps", "-A", "-o", "pid=,pgid=,stat="], capture_output=True, text=True, check=False)
+        rows = [line.split() for line in told.stdout.splitlines()]
+        return [int(pid) for pid, of, state in rows if int(of) == group and state[0] != "Z"]
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            fields = stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+            if int(fields[2]) == group and fields[0] not in "ZX":
+                found.append(int(stat.parent.name))
+    return sorted(found)
 
 
 def _started(pid: int) -> str | None:

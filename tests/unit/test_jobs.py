@@ -22,9 +22,11 @@ from core.jobs import (
     _started,
     alive,
     create_job,
+    end_group,
     ended_state,
     job_files,
     jobs_in,
+    members,
     progress_of,
     read_job,
     save_job,
@@ -181,6 +183,45 @@ def test_a_process_is_known_by_its_id_and_its_start() -> None:
         time.sleep(0.05)
     assert not alive(process)  # though nobody has asked for its exit status yet
     child.wait()
+
+
+STUBBORN = """
+import os, signal, sys, time
+if os.fork() == 0:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    print(os.getpid(), flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_child_that_will_not_end_is_killed_though_its_parent_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    parent = subprocess.Popen([sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE, start_new_session=True)
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    try:
+        process = Process(pid=parent.pid, started=_started(parent.pid) or "")
+        assert set(members(parent.pid)) == {parent.pid, child}
+        monkeypatch.setattr("core.jobs.END_S", 2.0)
+        end_group(process)
+        assert members(parent.pid) == []
+        assert _started(child) is None
+    finally:
+        parent.kill()
+        parent.wait()
+        parent.stdout.close()
+
+
+def test_a_job_that_finished_before_it_could_be_cancelled_is_finished(
+    toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = create_job(tmp_path, asked(toy))
+    me = Process(pid=os.getpid(), started=_started(os.getpid()) or "")
+    save_job(job, state="running", process=me)
+    folder = RunFolder(job.run)
+    folder.begin(config_of(job, toy))
+    monkeypatch.setattr("core.jobs.end_group", lambda _: folder.write_status("finished", 2, 2))
+    assert LocalTrainer(tmp_path).cancel(job.id).state == "finished"
+    assert read_job(job.run).state == "finished"
 
 
 def test_a_request_says_the_command_that_anyone_could_type(toy: Path, tmp_path: Path) -> None:
