@@ -46,9 +46,8 @@ def log_once(sound: Sound, prediction: Prediction, manifest: Manifest) -> int:
         return known[answer]
     store = services.store()
     asked_now = prediction.model_copy(update={"created_at": datetime.now(UTC)})  # an equal sound may have been cached
-    number = store.log(asked_now, manifest, name=sound.name, origin="app")
-    if services.settings().keep_audio:
-        store.keep_sound(prediction.clip_id, sound.data)
+    kept = sound.data if services.settings().keep_audio else None
+    number = store.log(asked_now, manifest, name=sound.name, origin="app", sound=kept)
     state.LOGGED.set(known | {answer: number})
     return number
 

@@ -4,16 +4,18 @@
     create_api(backend, store=…)    # the same in another server, such as Modal's
 
 What stands before every route (request id, key, bounds, queue, metrics) is ``core.serving.door``. An answer is given
-after it is stored and never otherwise: where the database fails, the caller hears 503 and nothing was promised.
+after it is stored and never otherwise: where the database fails, the caller hears 503 and nothing was promised. After a
+504, and for a caller who hung up while waiting, nothing is stored (``core.serving.workers``).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -29,34 +31,50 @@ from core.errors import AudioError, BackendError, EarshotError, StoreError
 from core.explain import Explanation
 from core.serving import messages
 from core.serving.access import OPEN_PATHS, Access
-from core.serving.body import BodyLimits
-from core.serving.door import Door, error_response
+from core.serving.answering import Answering
+from core.serving.body import BodyLimits, DisconnectedError
+from core.serving.door import GONE, Door, error_response
 from core.serving.messages import Answer, BatchAnswer, ErrorFacts, Failed, RequestError, shown_name
 from core.serving.metrics import CONTENT_TYPE, Metrics
 from core.serving.openapi import BATCH, ERRORS, PNG, SOUND, with_keys
-from core.serving.workers import Deadline, Workers
+from core.serving.workers import Claim, Workers
 from core.store import Store
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Given = TypeVar("Given", bound=BaseModel)
 Sounds = list[tuple[str, bytes]]  # name, file
 MOST_FILES = 64  # of one batch; together they are no larger than one request
-READY_S = 5.0  # how long backend and database may take to say that they are ready
+READY_S = 8.0  # how long backend and database may take to say that they are ready
 RETRY_S = "5"
 
 
-def create_api(backend: Backend, *, store: Store, settings: Settings | None = None) -> FastAPI:
+def create_api(
+    backend: Backend,
+    *,
+    store: Store,
+    settings: Settings | None = None,
+    successor: Callable[[Path], Backend] | None = None,
+    notes: Sequence[str] = (),
+) -> FastAPI:
     """The API over ``backend``; every prediction is written to ``store`` before it is given.
 
     ``settings``: the environment's where ``None``. Without a key it answers loopback callers alone.
+    ``successor``: makes the backend over an artifact that is promoted while the API runs; without it the model stays.
+    ``notes``: what whoever runs it should know; ``/healthz`` and ``/readyz`` repeat it.
     """
     settings = settings or Settings.load()
+    answering = Answering(backend)
+    if successor is not None:
+        answering.follow(settings.runs_dir, successor)
     workers = Workers(count=settings.api_workers, capacity=settings.api_queue, timeout_s=settings.api_timeout_s)
 
     @asynccontextmanager
     async def until_closed(_: FastAPI) -> AsyncIterator[None]:
+        watching = asyncio.create_task(answering.watch())
         yield
+        watching.cancel()
         await asyncio.to_thread(workers.close)
 
     api = FastAPI(
@@ -67,7 +85,7 @@ def create_api(backend: Backend, *, store: Store, settings: Settings | None = No
         redoc_url=None,
         responses=ERRORS,
     )
-    service = Service(backend, store, settings, workers)
+    service = Service(answering, store, settings, workers, notes)
     service.add_routes(api)
     if settings.api_key:
         with_keys(api.openapi(), OPEN_PATHS)
@@ -81,14 +99,18 @@ def create_api(backend: Backend, *, store: Store, settings: Settings | None = No
     api.add_exception_handler(RequestValidationError, _invalid)
     api.add_exception_handler(HTTPException, _http_error)
     api.add_exception_handler(EarshotError, _our_error)
+    api.add_exception_handler(DisconnectedError, _gone)
     return api
 
 
 class Service:
     """The routes, and what they share."""
 
-    def __init__(self, backend: Backend, store: Store, settings: Settings, workers: Workers) -> None:
-        self._backend, self._store, self._settings, self._workers = backend, store, settings, workers
+    def __init__(
+        self, answering: Answering, store: Store, settings: Settings, workers: Workers, notes: Sequence[str]
+    ) -> None:
+        self._answering, self._store, self._settings, self._workers = answering, store, settings, workers
+        self._notes = tuple(notes)
         self.metrics = Metrics(workers)
         self._readiness: asyncio.Task[messages.Status] | None = None
 
@@ -109,7 +131,7 @@ class Service:
         """Classify one sound: multipart (`file`), the file itself as `audio/*` or `application/octet-stream`, or JSON
         with the file in base64. The answer is stored before it is given."""
         name, data, top_k = await _sound(request, query)
-        (answer,) = await self._workers.do(lambda deadline: self._answers([(name, data)], top_k, deadline))
+        (answer,) = await self._do(request, lambda claim: self._answers([(name, data)], top_k, claim))
         if isinstance(answer, AudioError):
             raise answer
         return _json(answer)
@@ -118,7 +140,7 @@ class Service:
         """Classify several files (multipart, `files`). A file that is not usable gets its error; the others are
         answered and stored."""
         sounds = await _files(request, "files", at_most=MOST_FILES)
-        answers = await self._workers.do(lambda deadline: self._answers(sounds, query.top_k, deadline))
+        answers = await self._do(request, lambda claim: self._answers(sounds, query.top_k, claim))
         return _json(
             BatchAnswer(
                 answers=tuple(
@@ -134,26 +156,26 @@ class Service:
         """Why: Grad-CAM and feature maps of every stage, as numbers or as one picture. Nothing is stored."""
         _, data, _ = await _sound(request, messages.SoundQuery())
 
-        def draw(explanation: Explanation) -> Response:
+        def explained() -> Response:
+            backend = self._answering.backend
+            explanation = backend.explain(data, label=query.label, window=query.window)
             if query.format == "png":
                 from core.figures.picture import explanation_picture  # matplotlib, when someone asks for it
 
                 return Response(explanation_picture(explanation, maps=query.maps), media_type="image/png")
-            fingerprint = self._backend.manifest.fingerprint
+            fingerprint = backend.manifest.fingerprint
             return _json(messages.explain_answer(explanation, maps=query.maps, fingerprint=fingerprint))
 
-        return await self._workers.do(
-            lambda _: draw(self._backend.explain(data, label=query.label, window=query.window))
-        )
+        return await self._do(request, lambda _: explained())
 
     async def model(self) -> Response:
         """Which model answers, its classes, its bounds, and how it did on clips that it never heard."""
-        name = self._backend.health().backend
-        return _json(messages.model_answer(self._backend.manifest, self._settings.limits, name))
+        backend = self._answering.backend
+        return _json(messages.model_answer(backend.manifest, self._settings.limits, backend.name))
 
     async def healthz(self) -> messages.Status:
         """The process lives."""
-        return messages.Status(status="ok")
+        return self._status("ok", self._answering.backend)
 
     async def readyz(self) -> Response:
         """Backend and database would answer now; 503 says which would not."""
@@ -168,20 +190,23 @@ class Service:
         """Prometheus: requests, latency, unknown rate, queue."""
         return Response(self.metrics.text(), media_type=CONTENT_TYPE)
 
-    def _answers(self, sounds: Sounds, top_k: int | None, deadline: Deadline) -> Sequence[Answer | AudioError]:
+    async def _do(self, request: Request, work: Callable[[Claim], T]) -> T:
+        """``work`` in a worker, for as long as the caller is there."""
+        return await self._workers.do(work, gone=_hung_up(request))
+
+    def _answers(self, sounds: Sounds, top_k: int | None, claim: Claim) -> Sequence[Answer | AudioError]:
         """Classify, store, then answer. In a worker."""
-        manifest = self._backend.manifest
-        heard = self._backend.classify([data for _, data in sounds])
-        deadline.check()
+        backend = self._answering.backend
+        manifest, heard = backend.manifest, backend.classify([data for _, data in sounds])
         good = [
             (name, data, found)
             for (name, data), found in zip(sounds, heard, strict=True)
             if not isinstance(found, AudioError)
         ]
-        if self._settings.keep_audio:
-            for _, data, found in good:
-                self._store.keep_sound(found.clip_id, data)
-        numbers = iter(self._store.log_all([(name, found) for name, _, found in good], manifest, origin="api"))
+        named = [(name, found) for name, _, found in good]
+        kept = {found.clip_id: data for _, data, found in good} if self._settings.keep_audio else {}
+        claim.take()
+        numbers = iter(self._store.log_all(named, manifest, origin="api", sounds=kept))
         self.metrics.count_predictions(found for _, _, found in good)
         return [
             found if isinstance(found, AudioError) else messages.answer_of(next(numbers), name, found, manifest, top_k)
@@ -189,7 +214,8 @@ class Service:
         ]
 
     def _look(self) -> messages.Status:
-        health = self._backend.health()
+        backend = self._answering.backend
+        health = backend.health()
         if not health.ready:
             raise _not_ready(health.message)
         try:
@@ -197,7 +223,20 @@ class Service:
         except StoreError as exc:
             log.error("not ready: %s", exc)
             raise _not_ready("The database does not answer; the server's log says why.") from exc
-        return messages.Status(status="ready", backend=health.backend, device=health.device)
+        return self._status("ready", backend, device=health.device)
+
+    def _status(self, status: Literal["ok", "ready"], backend: Backend, **more: str) -> messages.Status:
+        problem = (self._answering.problem,) if self._answering.problem else ()
+        fingerprint = backend.manifest.fingerprint
+        return messages.Status(
+            status=status, backend=backend.name, fingerprint=fingerprint, notes=(*problem, *self._notes), **more
+        )
+
+
+async def _hung_up(request: Request) -> None:
+    """Returns when the caller, whose body was read, closes the connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _sound(request: Request, query: messages.SoundQuery) -> tuple[str, bytes, int | None]:
@@ -290,6 +329,10 @@ def _http_error(_: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
     code = {404: "not_found", 405: "method_not_allowed"}.get(exc.status_code, "http")
     return _refused(RequestError(exc.status_code, code, f"{exc.detail}.", exc.headers))
+
+
+def _gone(_: Request, __: Exception) -> Response:
+    return _refused(RequestError(GONE, "gone", "The caller hung up."))
 
 
 def _our_error(request: Request, exc: Exception) -> Response:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
-from core.artifact import Manifest
+from core.artifact import Manifest, read_manifest
 from core.audio import Waveform
 from core.classifier import Classifier
 from core.config import Frozen, Settings
-from core.errors import AudioError
+from core.errors import AudioError, BackendError
 from core.explain import Explanation, explain
-from core.jobs import Job, LocalTrainer, Progress, Trainer, TrainingRequest
+from core.jobs import LocalTrainer, Trainer
 from core.records import Prediction
 
 
@@ -24,8 +26,8 @@ class Health(Frozen):
     message: str
 
 
-class Backend(Trainer, Protocol):
-    """The one protocol of the product: answers and, as a ``Trainer``, training. Errors are ``EarshotError``s.
+class Backend(Protocol):
+    """The one protocol of the product: answers and, through its ``trainer``, training. Errors are ``EarshotError``s.
 
     ``name`` is short and stable: ``local``, ``modal``. Every prediction carries it. Where nothing answers, the error is
     a ``BackendError`` that says why.
@@ -52,6 +54,9 @@ class Backend(Trainer, Protocol):
     ) -> Explanation: ...
 
     def health(self) -> Health: ...
+
+    @property
+    def trainer(self) -> Trainer: ...
 
 
 class LocalBackend:
@@ -101,23 +106,30 @@ class LocalBackend:
         """Of this machine's runs folder, unless another was given."""
         return self._trainer or LocalTrainer(Settings.load().runs_dir)
 
-    def start_training(self, request: TrainingRequest, *, asked_by: str = "") -> Job:
-        return self.trainer.start_training(request, asked_by=asked_by)
-
-    def jobs(self) -> list[Job]:
-        return self.trainer.jobs()
-
-    def follow(self, job_id: str) -> Progress:
-        return self.trainer.follow(job_id)
-
-    def cancel(self, job_id: str) -> Job:
-        return self.trainer.cancel(job_id)
-
-    def resume(self, job_id: str) -> Job:
-        return self.trainer.resume(job_id)
-
     def _classify(self, sound: bytes) -> Prediction | AudioError:
         try:
             return self.classifier.predict(sound, backend=self.name, decode=self.waveform)
         except AudioError as exc:
             return exc
+
+
+TO_TELL_S = 12.0  # of the time that an answer may take: to find Modal and, without an answer, to find out why
+MODAL = "modal_backend"  # beside core/; imported where Modal is asked for, by name: core does not know it
+
+
+def backend_over(artifact: Path, settings: Settings) -> Backend:
+    """The backend that ``settings.backend`` names over ``artifact``. Raises ``ArtifactError`` and ``BackendError``."""
+    if settings.backend == "local":
+        return LocalBackend(Classifier.from_artifact(artifact, limits=settings.limits))
+    try:
+        elsewhere = importlib.import_module(MODAL)
+    except ImportError as exc:
+        raise BackendError(
+            f"Expected to ask Modal, its client cannot be imported ({exc}). Run this in the repository, with everything "
+            "of requirements.txt installed, or set EARSHOT_BACKEND=local.",
+            code="no_modal_client",
+        ) from exc
+    backend: Backend = elsewhere.connect(
+        read_manifest(artifact), settings.runs_dir, answer_s=max(1.0, settings.api_timeout_s - TO_TELL_S)
+    )
+    return backend

@@ -97,9 +97,8 @@ def _classify(classifier: Any, file: Path, top_k: int | None, store: Any = None,
         return {"file": str(file), "error": {"code": exc.code, "message": str(exc)}}
     logged = {}
     if store is not None:
-        logged = {"id": store.log(prediction, classifier.manifest, name=file.name, origin="cli")}
-        if keep:
-            store.keep_sound(prediction.clip_id, data)
+        kept = data if keep else None
+        logged = {"id": store.log(prediction, classifier.manifest, name=file.name, origin="cli", sound=kept)}
     return logged | {
         "file": str(file),
         "label": prediction.label,
@@ -152,7 +151,10 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = 8000,
     artifact: ArtifactOption = None,
 ) -> None:
-    """Answer over HTTP, on this machine's CPU, until it is ended; then finish what was accepted."""
+    """Answer over HTTP until it is ended; then finish what was accepted. EARSHOT_BACKEND says who answers.
+
+    A model that is promoted meanwhile takes the place of the one that answers, unless one was named.
+    """
     from core.serving.access import Access, check_host
 
     settings = Settings.load()
@@ -161,15 +163,22 @@ def serve(
     Access(key)  # a key that will not do is told before torch is imported
 
     from core.api import create_api
-    from core.backend import LocalBackend
-    from core.classifier import Classifier
+    from core.backend import Backend, backend_over
     from core.inference import leave_cores_free
     from core.serving.server import serve as run_server
     from core.store import Store
 
+    def over(model: Path) -> Backend:
+        return backend_over(model, settings)
+
     leave_cores_free()
-    backend = LocalBackend(Classifier.from_artifact(artifact or settings.artifact, limits=settings.limits))
-    api = create_api(backend, store=Store.open(settings.database), settings=settings)
+    named = artifact is not None or settings.artifact_is_set
+    api = create_api(
+        over(artifact or settings.artifact),
+        store=Store.open(settings.database),
+        settings=settings,
+        successor=None if named else over,
+    )
     run_server(api, host=host, port=port, settings=settings)
 
 

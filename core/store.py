@@ -7,7 +7,7 @@ embeddings are little-endian float32.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -159,12 +159,25 @@ class Store:
         with self._transaction() as connection:
             self._check_version(connection)
 
-    def log(self, prediction: Prediction, manifest: Manifest, *, name: str, origin: Origin) -> int:
-        """Write one answer; return its id once it is on disk."""
-        return self.log_all([(name, prediction)], manifest, origin=origin)[0]
+    def log(
+        self, prediction: Prediction, manifest: Manifest, *, name: str, origin: Origin, sound: bytes | None = None
+    ) -> int:
+        """Write one answer and, where it is to be kept, its ``sound``; return its id once both are on disk."""
+        kept = {} if sound is None else {prediction.clip_id: sound}
+        return self.log_all([(name, prediction)], manifest, origin=origin, sounds=kept)[0]
 
-    def log_all(self, answers: Sequence[tuple[str, Prediction]], manifest: Manifest, *, origin: Origin) -> list[int]:
-        """Write ``(name, prediction)`` pairs in one transaction; return their ids, in order."""
+    def log_all(
+        self,
+        answers: Sequence[tuple[str, Prediction]],
+        manifest: Manifest,
+        *,
+        origin: Origin,
+        sounds: Mapping[str, bytes] | None = None,
+    ) -> list[int]:
+        """Write ``(name, prediction)`` pairs in one transaction; return their ids, in order.
+
+        ``sounds``: clip id → file, of those to be kept; stored with the answers or not at all.
+        """
         if not answers:
             return []
         with self._transaction() as connection:
@@ -176,6 +189,8 @@ class Store:
                 temperature=manifest.temperature,
                 run_id=manifest.run_id,
             )
+            for clip_id, data in (sounds or {}).items():
+                _insert_once(connection, _sounds, clip_id=clip_id, data=data)
             rows = [_row(prediction, name, origin) for name, prediction in answers]
             inserted = connection.execute(
                 sa.insert(_predictions).returning(_predictions.c.id, sort_by_parameter_order=True), rows

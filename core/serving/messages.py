@@ -162,11 +162,13 @@ class ModelAnswer(Frozen):
 
 
 class Status(Frozen):
-    """``ok``, or ``ready``; anything else is an error."""
+    """``ok``, or ``ready``; anything else is an error. ``notes``: what whoever runs it should know."""
 
     status: Literal["ok", "ready"]
-    backend: str | None = None
+    backend: str
+    fingerprint: str = Field(description="of the model that answers now")
     device: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 def answer_of(number: int, name: str, prediction: Prediction, manifest: Manifest, top_k: int | None) -> Answer:

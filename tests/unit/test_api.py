@@ -1,5 +1,6 @@
 """The API in this process. What needs real sockets, or a process to die, is in tests/contract/test_api_server.py."""
 
+import asyncio
 import base64
 import io
 import json
@@ -440,6 +441,53 @@ def test_who_waits_too_long_hears_504_and_nothing_is_stored(classifier: Classifi
             assert error(caller.post("/v1/classify", **WAYS["raw"](noise())), 504)["code"] == "timed_out"
         backend.go_on.set()
     assert store.records(classifier.manifest.fingerprint).empty
+
+
+def test_a_caller_who_hangs_up_while_waiting_is_dropped_and_nothing_is_stored(
+    classifier: Classifier, store: Store
+) -> None:
+    backend = Slow(classifier)
+    api = create_api(backend, store=store, settings=settings(api_workers=1))
+    said: list[Any] = []
+
+    async def visit() -> None:
+        begun, hung_up = asyncio.Event(), asyncio.Event()
+
+        async def receive() -> dict[str, Any]:
+            if not begun.is_set():
+                begun.set()
+                return {"type": "http.request", "body": noise()}
+            await hung_up.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            said.append(message)
+
+        path = "/v1/classify"
+        scope = {"type": "http", "http_version": "1.1", "method": "POST", "path": path, "raw_path": path.encode()}
+        scope |= {"query_string": b"", "root_path": "", "scheme": "http", "server": ("127.0.0.1", 80)}
+        scope |= {"headers": [(b"host", b"127.0.0.1"), (b"content-type", b"audio/wav")], "client": ("127.0.0.1", 1)}
+        visiting = asyncio.create_task(api(scope, receive, send))
+        assert await asyncio.to_thread(backend.begun.acquire, timeout=60)
+        hung_up.set()
+        await visiting
+
+    asyncio.run(visit())
+    assert said[0]["status"] == 499
+    backend.go_on.set()
+    with TestClient(api, base_url="http://127.0.0.1", client=("127.0.0.1", 1)):
+        pass  # its end waits for the workers
+    assert store.records(classifier.manifest.fingerprint).empty
+
+
+def test_a_sound_is_kept_with_its_record_or_not_at_all(
+    classifier: Classifier, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.store._row", lambda *_: {"name": None})  # refused by the database
+    caller = client(LocalBackend(classifier), store, keep_audio=True)
+    response = caller.post("/v1/classify", **WAYS["raw"](noise()))
+    assert error(response, 503)["code"] == "not_stored"
+    assert store.sound(classifier.predict(noise()).clip_id) is None
 
 
 def test_where_the_database_fails_nothing_is_acknowledged(

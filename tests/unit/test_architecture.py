@@ -74,7 +74,7 @@ LAYERS = [
     {"core.training.journal", "core.training.loop", "core.sources", "core.atlas"},
     {"core.training.crossval", "core.training.shipping"},
     {"core.serving", "core.serving.messages"},
-    {"core.serving.access", "core.serving.body", "core.serving.workers", "core.serving.openapi"},
+    {"core.serving.access", "core.serving.body", "core.serving.workers", "core.serving.openapi", "core.serving.answering"},
     {"core.serving.metrics"},
     {"core.serving.door"},
     {"core.serving.server", "core.api"},

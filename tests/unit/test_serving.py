@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -12,7 +13,7 @@ from core.errors import SettingsError
 from core.serving.access import Access, check_host, is_loopback
 from core.serving.body import BodyLimits, DisconnectedError, Message, Receive, read_body
 from core.serving.messages import RequestError, SoundInJson, encoded, shown_name
-from core.serving.workers import Deadline, LateError, Workers
+from core.serving.workers import Claim, LateError, Workers
 
 
 @pytest.mark.parametrize(
@@ -158,7 +159,56 @@ def test_an_error_of_the_work_reaches_who_asked_and_the_worker_lives_on() -> Non
     workers.close()
 
 
-def test_a_deadline_that_passed_says_so() -> None:
-    Deadline.after(60).check()
+def test_work_and_who_asked_cannot_both_win() -> None:
+    taken, given_up = Claim(), Claim()
+    taken.take()
+    assert not taken.give_up()
+    taken.take()
+    assert given_up.give_up()
     with pytest.raises(LateError):
-        Deadline.after(-1).check()
+        given_up.take()
+
+
+def test_who_asked_waits_for_work_that_is_about_to_leave_its_trace() -> None:
+    workers = Workers(count=1, capacity=1, timeout_s=0.1)
+    storing = threading.Event()
+
+    def work(claim: Claim) -> str:
+        claim.take()
+        storing.set()
+        time.sleep(0.5)  # past the time that whoever asked has
+        return "stored"
+
+    assert asyncio.run(workers.do(work)) == "stored"
+    workers.close()
+
+
+def test_what_nobody_waits_for_leaves_the_queue_or_no_trace() -> None:
+    workers = Workers(count=1, capacity=1, timeout_s=60)
+    begun, go_on, traces = threading.Event(), threading.Event(), list[str]()
+
+    def work(claim: Claim) -> None:
+        begun.set()
+        assert go_on.wait(60)
+        claim.take()
+        traces.append("left")
+
+    async def ask() -> None:
+        hung_up = [asyncio.get_running_loop().create_future() for _ in range(2)]
+        asked = [asyncio.create_task(workers.do(work, gone=hung_up[0]))]
+        assert await asyncio.to_thread(begun.wait, 60)
+        asked.append(asyncio.create_task(workers.do(work, gone=hung_up[1])))
+        while not workers.waiting:
+            await asyncio.sleep(0.01)
+        for gone in hung_up:
+            gone.set_result(None)
+        for one in asked:
+            with pytest.raises(DisconnectedError):
+                await one
+        assert workers.waiting == 0  # though the only worker is still at the first
+        assert workers.busy == 1
+
+    asyncio.run(ask())
+    go_on.set()
+    workers.close()
+    assert traces == []

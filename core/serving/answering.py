@@ -1,0 +1,73 @@
+"""The model that answers: another one takes its place while the server runs, as soon as it is promoted.
+
+It is loaded beside the one that answers, with its hashes and its probe, and put in its place at once; requests that have
+begun end with the model they began with. One that is not fit changes nothing: that is logged, and ``/readyz`` says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from core.artifact import read_manifest
+from core.backend import Backend
+from core.config import SHIPPED_ARTIFACT, promoted_artifact
+from core.errors import EarshotError
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY_S = 2.0  # at the pointer, a file of a few lines
+UNFIT = (
+    "The model that was promoted last is not fit to serve, so the one before it still answers. "
+    "The server's log says why."
+)
+
+
+class Answering:
+    """``backend`` answers now. Whoever answers a request takes it once: it may be another one the next moment."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend, self.problem = backend, ""
+        self._told = ""  # the last error, logged once
+        self._follow: Callable[[], None] | None = None
+
+    def follow(self, runs_dir: Path, make: Callable[[Path], Backend]) -> None:
+        """From now on ``look`` looks for promotions under ``runs_dir``; ``make`` gives the backend over an artifact."""
+        tried: tuple[object, ...] = ()
+
+        def look() -> None:
+            nonlocal tried
+            artifact = promoted_artifact(runs_dir) or SHIPPED_ARTIFACT
+            stamp = (artifact, *(file.stat().st_mtime_ns for file in sorted(artifact.glob("*"))))
+            if stamp == tried:
+                return
+            tried = stamp
+            if read_manifest(artifact).fingerprint != self.backend.manifest.fingerprint:
+                before, self.backend = self.backend, make(artifact)
+                told = (self.backend.manifest.fingerprint[:12], before.manifest.fingerprint[:12])
+                log.info("the model %s answers from now on, %s no more", *told)
+            self.problem = self._told = ""
+
+        self._follow = look
+
+    def look(self) -> None:
+        """Take the promoted model, if it is another one."""
+        if self._follow is None:
+            return
+        try:
+            self._follow()
+        except (EarshotError, OSError) as exc:
+            if str(exc) != self._told:
+                log.error("the promoted model is not fit to serve, the one before it still answers: %s", exc)
+            self.problem, self._told = UNFIT, str(exc)
+
+    async def watch(self) -> None:
+        """Look now and then, until cancelled."""
+        while self._follow is not None:
+            try:
+                await asyncio.to_thread(self.look)
+            except Exception:
+                log.exception("an error of ours, looking for a promoted model")
+            await asyncio.sleep(LOOK_EVERY_S)
