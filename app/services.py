@@ -109,16 +109,16 @@ def modal_is_set_up() -> bool:
 @st.cache_resource(max_entries=2, show_spinner=False)
 def _modal_backend(artifact: Path, stamp: tuple[int, ...], runs_dir: Path) -> Backend:
     from core.artifact import read_manifest
-    from modal_backend import ModalBackend
+    from modal_backend import connect
 
-    return ModalBackend(read_manifest(artifact), runs_dir)
+    return connect(read_manifest(artifact), runs_dir)
 
 
 @st.cache_resource(max_entries=2, show_spinner=False)
 def _modal_trainer(runs_dir: Path) -> Trainer:
-    from modal_backend import ModalTrainer
+    from modal_backend import trainer
 
-    return ModalTrainer(runs_dir)
+    return trainer(runs_dir)
 
 
 @st.cache_resource(max_entries=2, show_spinner=False)

@@ -28,7 +28,6 @@ from core import __version__
 from core.backend import Backend
 from core.config import Settings
 from core.errors import AudioError, BackendError, EarshotError, StoreError
-from core.explain import Explanation
 from core.serving import messages
 from core.serving.access import OPEN_PATHS, Access
 from core.serving.answering import Answering

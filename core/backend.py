@@ -113,23 +113,23 @@ class LocalBackend:
             return exc
 
 
-TO_TELL_S = 12.0  # of the time that an answer may take: to find Modal and, without an answer, to find out why
 MODAL = "modal_backend"  # beside core/; imported where Modal is asked for, by name: core does not know it
 
 
-def backend_over(artifact: Path, settings: Settings) -> Backend:
-    """The backend that ``settings.backend`` names over ``artifact``. Raises ``ArtifactError`` and ``BackendError``."""
+def backend_over(artifact: Path, settings: Settings, *, answer_s: float | None = None) -> Backend:
+    """The backend that ``settings.backend`` names over ``artifact``. Raises ``ArtifactError`` and ``BackendError``.
+
+    ``answer_s``: how long an answer from elsewhere may take; its own patience where None.
+    """
     if settings.backend == "local":
         return LocalBackend(Classifier.from_artifact(artifact, limits=settings.limits))
     try:
         elsewhere = importlib.import_module(MODAL)
     except ImportError as exc:
         raise BackendError(
-            f"Expected to ask Modal, its client cannot be imported ({exc}). Run this in the repository, with everything "
+            f"Expected to ask Modal, its client cannot be imported ({exc}). Run this in the repository, with all "
             "of requirements.txt installed, or set EARSHOT_BACKEND=local.",
             code="no_modal_client",
         ) from exc
-    backend: Backend = elsewhere.connect(
-        read_manifest(artifact), settings.runs_dir, answer_s=max(1.0, settings.api_timeout_s - TO_TELL_S)
-    )
+    backend: Backend = elsewhere.connect(read_manifest(artifact), settings.runs_dir, answer_s=answer_s)
     return backend

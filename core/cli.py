@@ -169,7 +169,7 @@ def serve(
     from core.store import Store
 
     def over(model: Path) -> Backend:
-        return backend_over(model, settings)
+        return backend_over(model, settings, answer_s=max(1.0, settings.api_timeout_s - TO_TELL_S))
 
     leave_cores_free()
     named = artifact is not None or settings.artifact_is_set
@@ -182,6 +182,7 @@ def serve(
     run_server(api, host=host, port=port, settings=settings)
 
 
+TO_TELL_S = 12.0  # of the time that an answer may take: to find Modal and, without an answer, to find out why
 InitOption = Annotated[
     Path | None,
     typer.Option("--init", metavar="MODEL", help="Start from the weights of this artifact or run, and of its build."),

@@ -1,7 +1,8 @@
 """The model that answers: another one takes its place while the server runs, as soon as it is promoted.
 
-It is loaded beside the one that answers, with its hashes and its probe, and put in its place at once; requests that have
-begun end with the model they began with. One that is not fit changes nothing: that is logged, and ``/readyz`` says so.
+It is loaded beside the one that answers, with its hashes and its probe, and put in its place at once; requests that
+have begun end with the model they began with. One that is not fit changes nothing: that is logged, and ``/readyz`` says
+so.
 """
 
 from __future__ import annotations

@@ -55,11 +55,11 @@ def over_http(server: ApiServer, clips: dict[str, bytes]) -> list[Prediction]:
 @pytest.fixture(scope="module")
 def on_modal_too(modal_server: Any, local: LocalBackend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Modal's client, container code and batches; a stand-in for their servers."""
-    from modal_backend import ModalBackend, Patience
+    from modal_backend import Patience, connect
 
     with environment(modal_server.env):
         patience = Patience(connect_s=60, answer_s=240)
-        yield ModalBackend(local.manifest, tmp_path_factory.mktemp("runs"), patience=patience)
+        yield connect(local.manifest, tmp_path_factory.mktemp("runs"), patience=patience)
 
 
 @pytest.fixture(scope="module")

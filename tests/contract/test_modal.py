@@ -39,12 +39,12 @@ def manifest() -> Manifest:
 
 @pytest.fixture
 def backend(on_modal: Any, manifest: Manifest, tmp_path: Path) -> Any:
-    return modal_backend.ModalBackend(manifest, tmp_path / "runs", patience=PATIENT)
+    return modal_backend.connect(manifest, tmp_path / "runs", patience=PATIENT)
 
 
 def hasty(manifest: Manifest, runs: Path, **patience: float) -> Any:
     given = {"connect_s": 30.0, "answer_s": 30.0, "silent_s": 0.0} | patience
-    return modal_backend.ModalBackend(manifest, runs, patience=modal_backend.Patience(**given))
+    return modal_backend.connect(manifest, runs, patience=modal_backend.Patience(**given))
 
 
 def noise(seconds: float, seed: int) -> bytes:
@@ -178,7 +178,7 @@ def test_a_cold_start_is_told_and_the_question_is_not_lost(on_modal: Any, manife
 
 
 def test_a_late_answer_and_a_lost_container_are_told_apart(on_modal: Any, manifest: Manifest, tmp_path: Path) -> None:
-    modal_backend.ModalBackend(manifest, tmp_path, patience=PATIENT).classify([noise(1, seed=8)])  # warm
+    modal_backend.connect(manifest, tmp_path, patience=PATIENT).classify([noise(1, seed=8)])  # warm
     impatient, long = hasty(manifest, tmp_path, answer_s=2.0), noise(400, seed=9)
     code, said = code_of(impatient, long)
     assert code == "modal_timeout", said
@@ -218,12 +218,12 @@ def test_who_cannot_ask_is_told_why(
 
 
 def test_what_is_not_deployed_is_told(on_modal: Any, manifest: Manifest, tmp_path: Path) -> None:
-    backend = modal_backend.ModalBackend(manifest, tmp_path, app_name="nowhere", patience=PATIENT)
+    backend = modal_backend.connect(manifest, tmp_path, app_name="nowhere", patience=PATIENT)
     code, said = code_of(backend, noise(1, seed=12))
     assert code == "modal_not_deployed"
     assert "modal deploy modal_backend.py" in said
     with pytest.raises(BackendError, match="modal deploy"):
-        backend.start_training(TrainingRequest(where="modal", dataset=tmp_path))
+        backend.trainer.start_training(TrainingRequest(where="modal", dataset=tmp_path))
 
 
 # Training.
@@ -242,7 +242,7 @@ def asked(dataset: Path, epochs: int) -> TrainingRequest:
 
 def ended(backend: Any, job_id: str) -> Progress:
     def look() -> Progress | None:
-        progress: Progress = backend.follow(job_id)
+        progress: Progress = backend.trainer.follow(job_id)
         return None if progress.job.active else progress
 
     return until(look)
@@ -253,19 +253,19 @@ def epochs_told(log: Sequence[str]) -> list[int]:
 
 
 def test_a_job_that_is_cancelled_resumed_and_preempted_ends_as_one(on_modal: Any, backend: Any, tiny: Path) -> None:
-    job = backend.start_training(asked(tiny, epochs=8), asked_by="someone")
+    job = backend.trainer.start_training(asked(tiny, epochs=8), asked_by="someone")
     assert (job.state, job.asked_by) == ("queued", "someone")
     kept = on_modal.volume_path("earshot") / "runs" / job.id / "checkpoints" / "last.ckpt"
 
     until(kept.exists)
-    assert backend.follow(job.id).job.state == "running"
-    cancelled = backend.cancel(job.id)
+    assert backend.trainer.follow(job.id).job.state == "running"
+    cancelled = backend.trainer.cancel(job.id)
     assert cancelled.state == "cancelled"
     until(lambda: not containers(on_modal, "train"))
-    assert [seen.state for seen in backend.jobs()] == ["cancelled"]
+    assert [seen.state for seen in backend.trainer.jobs()] == ["cancelled"]
 
     before = kept.stat().st_mtime_ns
-    assert backend.resume(job.id).state == "queued"
+    assert backend.trainer.resume(job.id).state == "queued"
     until(lambda: kept.stat().st_mtime_ns > before)
     preempt(on_modal, containers(on_modal, "train")[0])
 
@@ -283,7 +283,7 @@ def test_a_job_that_is_cancelled_resumed_and_preempted_ends_as_one(on_modal: Any
 
 def test_a_run_that_cannot_be_is_an_answer_and_not_tried_again(backend: Any, on_modal: Any, tiny: Path) -> None:
     calls = len(on_modal.tasks)
-    job = backend.start_training(asked(tiny, epochs=2).model_copy(update={"fold": 7}))
+    job = backend.trainer.start_training(asked(tiny, epochs=2).model_copy(update={"fold": 7}))
     progress = ended(backend, job.id)
     assert progress.job.state == "failed"
     assert "Expected one of the folds 1, 2 or 'all'" in progress.job.message
@@ -291,17 +291,17 @@ def test_a_run_that_cannot_be_is_an_answer_and_not_tried_again(backend: Any, on_
 
 
 def test_jobs_stay_as_they_were_last_seen_while_modal_is_silent(on_modal: Any, backend: Any, tiny: Path) -> None:
-    job = backend.start_training(asked(tiny, epochs=10_000))
+    job = backend.trainer.start_training(asked(tiny, epochs=10_000))
     with environment({"MODAL_TOKEN_SECRET": "as-wrong"}):
-        (seen,) = backend.jobs()
+        (seen,) = backend.trainer.jobs()
         assert seen.state == "queued"
         assert "last seen" in seen.message
-        assert "token" in backend.follow(job.id).job.message
+        assert "token" in backend.trainer.follow(job.id).job.message
         with pytest.raises(BackendError):
-            backend.cancel(job.id)
-    assert backend.cancel(job.id).state == "cancelled"
+            backend.trainer.cancel(job.id)
+    assert backend.trainer.cancel(job.id).state == "cancelled"
     with pytest.raises(RunError, match="not_a_job"):
-        backend.follow("not_a_job")
+        backend.trainer.follow("not_a_job")
 
 
 def test_the_commands_of_the_readme(on_modal: Any, tiny: Path, tmp_path: Path) -> None:
