@@ -10,6 +10,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+
+from tests.image_python import image_python
 
 ROOT = Path(__file__).resolve().parents[1]
 STAND_IN = ROOT.parent / "shared" / "tools" / "localmodal.py"
@@ -41,20 +44,26 @@ def _module() -> ModuleType:
 
 @contextmanager
 def stand_in() -> Iterator[Any]:
-    """The servers, with Earshot deployed on them by Modal's own command. Containers see no file of this checkout."""
-    server = _module().LocalModal(
-        secrets={"earshot": {"EARSHOT_API_KEY": API_KEY}},
-        proxy_tokens=dict([PROXY]),
-        hide=[str(ROOT / name) for name in ("core", "app", "pages", "tests")],
-        container_env={"EARSHOT_COMMIT_EVERY_S": "0"},
-        snapshots=True,
-    )
-    server.start()
-    try:
-        command(server, "-m", "modal", "deploy", "modal_backend.py")
-        yield server
-    finally:
-        server.stop()
+    """The servers, with Earshot deployed on them by Modal's own command.
+
+    Containers see no file of this checkout and no package that the image's requirements do not bring.
+    """
+    local_modal = _module().LocalModal
+    with tempfile.TemporaryDirectory(prefix="image-") as folder:
+        server = local_modal(
+            secrets={"earshot": {"EARSHOT_API_KEY": API_KEY}},
+            proxy_tokens=dict([PROXY]),
+            hide=[str(ROOT / name) for name in ("core", "app", "pages", "tests")],
+            container_python=str(image_python(Path(folder), ROOT / "requirements.txt")),
+            container_env={"EARSHOT_COMMIT_EVERY_S": "0"},
+            snapshots=True,
+        )
+        server.start()
+        try:
+            command(server, "-m", "modal", "deploy", "modal_backend.py")
+            yield server
+        finally:
+            server.stop()
 
 
 def command(server: Any, *arguments: str, **more: str) -> str:
