@@ -7,28 +7,15 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import streamlit as st
-from streamlit.errors import StreamlitSecretNotFoundError
 
 from app import components, services, state
-from core.errors import AdminError, EarshotError
+from app.start import uses_oidc
+from core.errors import AdminError, EarshotError, StoreError
 
 if TYPE_CHECKING:
     from core.admin import Admin, Guard
 
-
-def announce_token() -> None:
-    """Make the admin token and print it, at the first start only. What is wrong with it, the Admin page tells."""
-    if not uses_oidc():
-        with contextlib.suppress(EarshotError):
-            services.gate()
-
-
-def uses_oidc() -> bool:
-    """Whether ``.streamlit/secrets.toml`` sets up an identity provider; the token then counts for nothing."""
-    try:
-        return "auth" in st.secrets
-    except StreamlitSecretNotFoundError:
-        return False
+PROVIDER = "at the identity provider"
 
 
 def guard() -> Guard:
@@ -36,18 +23,23 @@ def guard() -> Guard:
     if uses_oidc():
         from core.admin import listed
 
-        email = str(st.user.get("email") or "") if st.user.is_logged_in else ""
+        email = _email()
         verified = st.user.get("email_verified")
         return lambda: listed(email, verified=verified, settings=services.settings())
     return partial(services.gate().check, state.TICKET.get())
 
 
 def admin() -> Admin | None:
-    """Who is signed in and may; None where nobody is."""
+    """Who is signed in and may; None where nobody is. Raises ``StoreError`` where that cannot be written down."""
     try:
-        return guard()()
-    except AdminError:
+        found = guard()()
+    except AdminError as refused:
+        if uses_oidc() and st.user.is_logged_in:
+            services.note_sign_in(_email() or "nobody", _issued(), f"refused: {refused.code}")
         return None
+    if uses_oidc():
+        services.note_sign_in(found.name, _issued(), "done")
+    return found
 
 
 def sign_in_form() -> None:
@@ -74,13 +66,26 @@ def sign_in_form() -> None:
 
 def sign_out() -> None:
     """End this session's sign-in."""
+    from core import administration
+
     if uses_oidc():
+        with contextlib.suppress(StoreError):
+            services.store().begin_action(_email() or "nobody", "sign out", PROVIDER, outcome="done")
         st.logout()
         return
     ticket = state.TICKET.get()
     if ticket is not None:
-        services.gate().sign_out(ticket)
+        administration.sign_out(services.gate(), ticket, services.store())
     state.TICKET.set(None)
+
+
+def _email() -> str:
+    return str(st.user.get("email") or "") if st.user.is_logged_in else ""
+
+
+def _issued() -> str:
+    """Tells one sign-in at the identity provider from the next."""
+    return str(st.user.get("iat") or "")
 
 
 def _sign_in() -> None:
@@ -101,6 +106,6 @@ def _sign_in_elsewhere() -> None:
             guard()()
         except AdminError as error:
             components.error_box(error)
-        st.button("Sign out", on_click=st.logout, key="admin_sign_out")
+        st.button("Sign out", on_click=sign_out, key="admin_sign_out")
     else:
         st.button("Sign in", type="primary", on_click=st.login, key="admin_sign_in_button")

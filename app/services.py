@@ -467,8 +467,16 @@ def administration(guard: Guard) -> Administration:
     return Administration(guard, store(), trainers(), settings().runs_dir)
 
 
+@st.cache_resource(max_entries=1_000, show_spinner=False)
+def note_sign_in(who: str, issued: str, outcome: str) -> int:
+    """Write down a sign-in at the identity provider, once: every visit brings it again. Raises ``StoreError``."""
+    from app.auth import PROVIDER
+
+    return store().begin_action(who, "sign in", PROVIDER, outcome=outcome)
+
+
 def gate() -> Gate:
-    """The one door for admin tokens of this server. Makes and prints the token at the first start."""
+    """The one door for admin tokens of this server."""
     from core.admin import admin_token
 
     admin_token(settings())

@@ -117,6 +117,17 @@ def sign_in(gate: Gate, token: str, store: Store) -> Ticket:
     return ticket
 
 
+def sign_out(gate: Gate, ticket: Ticket, store: Store) -> None:
+    """End a ticket; it ends also where that cannot be written down."""
+    try:
+        name = gate.check(ticket).name
+    except AdminError:
+        return  # it had ended
+    gate.sign_out(ticket)
+    with contextlib.suppress(StoreError):
+        store.begin_action(name, "sign out", "", outcome="done")
+
+
 def write_zip(run: Path, file: Path) -> None:
     """The run's files under its name; hidden files and ``NOT_EXPORTED`` stay behind."""
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -206,7 +206,7 @@ def test_the_audit_lists_what_was_done(world: Callable[..., AppTest]) -> None:
     [({"email": "me@example.org", "email_verified": True}, True), ({"email": "you@example.org"}, False)],
 )
 def test_an_identity_provider_replaces_the_token(
-    world: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch, user: dict[str, object], admits: bool
+    world: Callable[..., AppTest], tmp_path: Path, user: dict[str, object], admits: bool
 ) -> None:
     page = world(ADMIN_EMAILS="me@example.org")
     page.secrets["auth"] = {"redirect_uri": "http://localhost:8501/oauth2callback", "cookie_secret": "x"}
@@ -218,6 +218,11 @@ def test_an_identity_provider_replaces_the_token(
     page = page.run()
     assert ("Signed in as me@example.org." in words_on(page)) == admits
     assert ("you@example.org may not administer" in words_on(page)) != admits
+    page = page.run()
+    who = user["email"]
+    assert actions(tmp_path) == [(who, "sign in", "done" if admits else "refused: not_listed")]  # once
+    page.button(key="admin_sign_out").click().run()
+    assert actions(tmp_path)[0] == (who, "sign out", "done")
 
 
 def test_corrected_sounds_that_were_kept_are_offered_to_learn_from(
