@@ -340,7 +340,7 @@ def drift(
     from core.diagnostics.drift import compare
     from core.sources import of_path
 
-    names = classes.split(",") if classes else None
+    names = [name.strip() for name in classes.split(",")] if classes else None
     before = of_path(reference, class_names=None if reference.is_dir() else names)
     now = of_path(current, class_names=None if current.is_dir() else names, fallback_names=before.class_names)
     report = compare(before, now, rng=np.random.default_rng(seed), permutations=permutations)

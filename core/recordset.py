@@ -230,13 +230,7 @@ def record_set(
     their label becomes the column ``other_label``.
     Raises ``RecordsError`` for missing columns or when nothing usable is left of a table that had rows.
     """
-    missing = [c for c in REQUIRED if c not in table and not (c == "logits" and logits is not None)]
-    if missing:
-        raise RecordsError(
-            f"Expected the columns {', '.join(REQUIRED)}, but {', '.join(missing)} {_is_are(missing)} missing. "
-            f"Found: {', '.join(map(str, table.columns)) or 'none'}.",
-            code="missing_columns",
-        )
+    _check_columns([*table.columns, *([] if logits is None else ["logits"])])
     names = tuple(class_names)
     if len(set(names)) != len(names) or len(names) < 2:
         raise RecordsError(f"Expected at least two different class names, got {list(names)}.", code="bad_classes")
@@ -266,9 +260,12 @@ def record_set(
         usable &= _note(known, "with a label that is no class", notes)
     if embedding is None and "embedding" in table:
         lengths = np.bincount([len(row) for row in table["embedding"] if _is_row(row)], minlength=1)
-        width = int(lengths.argmax())  # the commonest
-        embedding, fits = _stacked(table["embedding"], width)
-        usable &= _note(fits, "with an embedding of another length", notes)
+        width = int(lengths[1:].argmax()) + 1 if lengths[1:].any() else 0  # the commonest
+        if width:
+            embedding, fits = _stacked(table["embedding"], width)
+            usable &= _note(fits, "with an embedding of another length", notes)
+        elif table["embedding"].notna().any():
+            notes.append("the column embedding holds no lists of numbers, and is left aside")
     whole = {}
     for column in ("fold", "seed"):
         given = table[column] if column in table else pd.Series(0, index=table.index)
@@ -362,6 +359,7 @@ def read_records(
     vectors = {name: _matrix(columns[name]) for name in VECTORS if name in columns.column_names}
     even = {name: matrix for name, matrix in vectors.items() if matrix is not None}
     table = columns.drop_columns(list(even)).to_pandas()
+    _check_columns([*table.columns, *even])
     names = class_names or _names_in(schema) or _guess(table, even.get("logits"), fallback_names)
     stored = (schema.metadata or {}).get(FINGERPRINT_KEY, b"").decode(errors="replace")
     facts = {"fingerprint": stored} | facts
@@ -384,6 +382,16 @@ def write_records(
     if fingerprint:
         metadata[FINGERPRINT_KEY] = fingerprint.encode()
     pq.write_table(columns.replace_schema_metadata(metadata), file)
+
+
+def _check_columns(found: Sequence[str]) -> None:
+    missing = [column for column in REQUIRED if column not in found]
+    if missing:
+        raise RecordsError(
+            f"Expected the columns {', '.join(REQUIRED)}, but {', '.join(missing)} {_is_are(missing)} missing. "
+            f"Found: {', '.join(map(str, found)) or 'none'}.",
+            code="missing_columns",
+        )
 
 
 def _readable(file: Path | bytes) -> Path | io.BytesIO:

@@ -9,7 +9,7 @@ temperature. Undefined numbers are ``null``.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -61,7 +61,7 @@ def summary(records: RecordSet, *, seed: int = 0) -> dict[str, Any]:
         "seeds": measured.seeds,
         "folds": folds,
         "sources": measured.sources,
-        "notes": list(records.notes),
+        "notes": [*records.notes, *_repeats(known)],
         "confidence": scale_in_words(known),
         "accuracy": asdict(measured.accuracy),
         "accuracy_sd_over_seeds": measured.accuracy_sd_over_seeds,
@@ -98,6 +98,21 @@ def summary(records: RecordSet, *, seed: int = 0) -> dict[str, Any]:
         },
     }
     return dict(_plain(found))
+
+
+def _repeats(known: RecordSet) -> Iterator[str]:
+    """What makes records of one clip doubtful."""
+    table = known.table
+    again = int(table.duplicated(["clip_id", "seed"]).sum())
+    if again:
+        yield (
+            f"{again:,} of {len(table):,} labelled records answer for a clip that the same network answered already: "
+            "they count again, and the intervals are narrower than they should be"
+        )
+    if table["seed"].nunique() > 1 or again:
+        several = int((table.groupby("clip_id", sort=False)["label"].nunique() > 1).sum())
+        if several:
+            yield f"{several:,} clips have different labels in different records"
 
 
 def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -107,8 +107,17 @@ def test_a_missing_column_is_named(name: str, tmp_path: Path) -> None:
         records(table().drop(columns=name))
     assert told.value.code == "missing_columns"
     table().drop(columns=name).to_parquet(tmp_path / "r.parquet")
-    with pytest.raises(RecordsError, match=f"but {name} is missing"):
-        read_records(tmp_path / "r.parquet", class_names=NAMES)
+    for names in (NAMES, None):
+        with pytest.raises(RecordsError, match=f"but {name} is missing. Found: "):  # and not what follows from it
+            read_records(tmp_path / "r.parquet", class_names=names)
+
+
+@pytest.mark.parametrize(("embedding", "told"), [(None, 0), ("text", 1), ([[]] * 30, 1)])
+def test_a_column_of_no_embeddings_costs_no_record(embedding: object, told: int, tmp_path: Path) -> None:
+    table(embedding=embedding).to_parquet(tmp_path / "r.parquet")
+    ours = read_records(tmp_path / "r.parquet")
+    assert (len(ours), ours.embedding) == (30, None)
+    assert len(ours.notes) == told
 
 
 def test_columns_nobody_asked_for_are_kept_and_a_missing_embedding_is_none() -> None:

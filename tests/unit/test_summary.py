@@ -86,6 +86,18 @@ def test_odd_records_are_reported_too(columns: dict[str, object], tmp_path: Path
     assert found["n"] == (0 if columns == {"label": None} else 40)
 
 
+def test_repeated_clips_and_labels_that_differ_are_told(tmp_path: Path) -> None:
+    file = elsewhere(tmp_path, 40)
+    once = pd.read_parquet(file)
+    assert summary(of_path(file, class_names=("x", "y", "z")))["notes"] == []
+    again = once.head(10).assign(label="x")
+    pd.concat([once, again]).to_parquet(file)
+    notes = summary(of_path(file, class_names=("x", "y", "z")))["notes"]
+    assert "10 of 50 labelled records answer for a clip that the same network answered already" in notes[0]
+    differ = int((once["label"].head(10) != "x").sum())
+    assert notes[1] == f"{differ} clips have different labels in different records"
+
+
 def test_one_clip_is_reported() -> None:
     found = summary(shipped().take(np.array([0])))
     assert (found["n"], found["accuracy"]["n"]) == (1, 1)
