@@ -1,7 +1,9 @@
 """The star schema as one ``.hyper`` file, of the database version that the reader's Tableau knows.
 
-Tables lie in the schema ``Extract``. The bytes of a .hyper differ from one writing to the next (it holds identifiers of
-its own); its rows do not. Where Tableau has no wheel for a platform, ``available`` says so and everything else works.
+Tables lie in the schema ``Extract``. The bytes of a .hyper differ from one writing to the next, its rows do not: it
+holds a random identifier, the time of saving and checksums over them, and its threads lay blocks out in no fixed order
+(held to one query thread, one of five writings still had another length). Where Tableau has no wheel for a platform,
+``available`` says so and everything else works.
 """
 
 from __future__ import annotations
