@@ -322,6 +322,7 @@ SHEETS = (
         "The model was trained on these clips: this says how, not how well.",
         rows=(Pill("clip_name"), Pill("true_label"), Pill("predicted_label"), Pill("thumbnail_path")),
         text=(avg("confidence"), Pill("why")),
+        detail=(Pill("audio_path"),),
         label="{confidence} confidence.  {why}",
         chosen=("clip",),
     ),
@@ -426,7 +427,7 @@ DASHBOARDS = (
     Dashboard(
         "Drift",
         "Whether the sounds of today are those it was measured on. Click a feature to see its distribution. Until a "
-        "log window is exported, a demonstration stands here: sounds degraded on purpose.",
+        "log window is exported, a demonstration with the shipped model's classes stands here: sounds degraded on purpose.",
         (
             Zone("Drift verdict", 0, 0, 100, 18),
             Zone("Drift effects", 0, 18, 40, 82),
@@ -467,4 +468,7 @@ SETS: tuple[tuple[str, What], ...] = (
     ("Bandwidth", "clip"),
     ("Mean spectrum", "clip"),
 )
+# Sheet whose menu opens these addresses, where thumbnails and sounds are served.
+OPENS = ("High-confidence errors", "Answer")
+LINKS = {"thumbnail_path": "Open the spectrogram", "audio_path": "Play the sound"}
 BY_NAME = {sheet.name: sheet for sheet in SHEETS}

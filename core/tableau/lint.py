@@ -1,7 +1,9 @@
-"""What Tableau's XSD does not see in a packaged workbook: whether everything it names is there.
+"""What Tableau's XSD does not see in a packaged workbook: whether everything it names is there, and fits.
 
 Fields on shelves, in filters, sorts, labels, actions and formulas; sheets in zones, windows and actions; parameters;
-the packaged extract, its tables and their columns. ``faults`` of a workbook that holds together are none.
+the packaged extract, its tables and their columns. Types: of fields and of what the extract holds, of what is summed or
+averaged, of parameters and the fields that they are compared with. Values: members of filters and parameters are in the
+data. Numbers have formats, sheets have titles. ``faults`` of a workbook that holds together are none.
 """
 
 from __future__ import annotations
@@ -23,12 +25,17 @@ DERIVATION = {"none": "None", "sum": "Sum", "avg": "Avg", "cnt": "Count", "usr":
 TYPE = {"nk": "nominal", "ok": "ordinal", "qk": "quantitative"}
 WHOLE = 100_000
 PARAMETERS = "Parameters"
+AGGREGATE = re.compile(r"\b(?:AVG|SUM|COUNT|COUNTD|MIN|MAX)\(")
 
 
-def faults(path: Path, *, columns: Mapping[str, set[str]] | None = None) -> list[str]:
+Values = Mapping[str, Mapping[str, set[str]]]
+
+
+def faults(path: Path, *, columns: Mapping[str, set[str]] | None = None, values: Values | None = None) -> list[str]:
     """What is wrong with the ``.twbx`` at ``path``, one sentence each.
 
-    ``columns``: table → its columns in the packaged extract, to hold the data sources against.
+    ``columns``: table → its columns in the packaged extract, to hold the data sources against. ``values``: table →
+    column → the texts in it, to hold members of filters and parameters against.
     """
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
@@ -36,7 +43,7 @@ def faults(path: Path, *, columns: Mapping[str, set[str]] | None = None) -> list
         if len(books) != 1:
             return [f"expected one .twb in the archive, found {books}"]
         root = etree.fromstring(archive.read(books[0]))
-    return [*_packaged(root, set(names), columns), *_Book(root).faults()]
+    return [*_packaged(root, set(names), columns), *_Book(root, values or {}).faults()]
 
 
 def _packaged(root: Element, names: set[str], columns: Mapping[str, set[str]] | None) -> Iterator[str]:
@@ -47,6 +54,11 @@ def _packaged(root: Element, names: set[str], columns: Mapping[str, set[str]] | 
                 yield f"{where}: {connection.get('dbname')} is not in the archive"
         named = {node.get("name") for node in source.iter("named-connection")}
         recorded = {node.findtext("remote-name") for node in source.iter("metadata-record")}
+        types = {node.findtext("local-name"): node.findtext("local-type") for node in source.iter("metadata-record")}
+        for column in source.findall("column"):
+            if column.find("calculation") is None and column.get("datatype") != types.get(column.get("name")):
+                said = types.get(column.get("name"))
+                yield f"{where}: {column.get('name')} is {column.get('datatype')}, in the extract {said}"
         for relation in source.iter("relation"):
             if relation.get("connection") not in named:
                 yield f"{where}: no connection {relation.get('connection')}"
@@ -62,8 +74,18 @@ def _packaged(root: Element, names: set[str], columns: Mapping[str, set[str]] | 
 class _Book:
     """The names a workbook declares, and the faults of what refers to them."""
 
-    def __init__(self, root: Element) -> None:
-        self.root = root
+    def __init__(self, root: Element, values: Values) -> None:
+        self.root, self.values = root, values
+        self.fields = {
+            (source.get("name"), column.get("name").strip("[]")): column
+            for source in root.findall("datasources/datasource")
+            for column in source.findall("column")
+        }
+        self.tables = {
+            source.get("name"): relation.get("table", "").split("].[")[-1].rstrip("]")
+            for source in root.findall("datasources/datasource")
+            for relation in source.iter("relation")
+        }
         self.sources = {
             source.get("name"): {column.get("name").strip("[]") for column in source.findall("column")}
             for source in root.findall("datasources/datasource")
@@ -75,8 +97,13 @@ class _Book:
         for place, scope in self._scopes():
             yield from self._fields(place, scope)
         yield from self._formulas()
+        yield from self._formats()
+        yield from self._parameters()
         for name, sheet in self.sheets.items():
             yield from self._slices(name, sheet)
+            yield from self._members(name, sheet)
+            if not name or name not in "".join(sheet.xpath("layout-options/title//run/text()")):
+                yield f"{name}: no title that says so"
         for name, board in self.dashboards.items():
             yield from self._zones(name, board)
         yield from self._windows()
@@ -105,11 +132,80 @@ class _Book:
                     yield f"{place}: no field [{base}] in {source}"
                 if node.tag == "column-instance":
                     yield from _instance(place, name, node)
+                    yield from self._aggregated(place, source, node)
         listed = {node.get("name") for node in scope.iter("datasource")}
         yield from (f"{place}: {name} is used but not listed" for name in declared.keys() - listed)
         for source, name in _mentions(scope):
             if name not in declared.get(source, {}):
                 yield f"{place}: [{source}].[{name}] is not declared"
+
+    def _aggregated(self, place: str, source: str, node: Element) -> Iterator[str]:
+        """Sums and means are of numbers, axes too; a formula that aggregates is not aggregated again."""
+        column, how = self.fields.get((source, node.get("column").strip("[]"))), node.get("derivation")
+        if column is None:
+            return
+        number = column.get("datatype") in ("integer", "real")
+        formula = column.find("calculation")
+        aggregates = formula is not None and AGGREGATE.search(formula.get("formula", "")) is not None
+        measured = how in ("Sum", "Avg") or (how == "None" and node.get("type") == "quantitative")
+        if measured and not number:
+            yield f"{place}: {how} of {node.get('column')}, which is {column.get('datatype')}"
+        if (how == "User") != aggregates:
+            does = "aggregates" if aggregates else "does not aggregate"
+            yield f"{place}: {node.get('column')} as {how}, which {does}"
+
+    def _formats(self) -> Iterator[str]:
+        for (source, name), column in self.fields.items():
+            if column.get("datatype") in ("integer", "real") and not column.get("default-format"):
+                yield f"{source}: [{name}] is a number without a format"
+
+    def _parameters(self) -> Iterator[str]:
+        """Each has its value among its members, and each member is in a column that it picks rows by."""
+        compared: dict[str, set[tuple[str, str]]] = {}
+        literals: set[str] = set()
+        for (source, _), column in self.fields.items():
+            formula = column.find("calculation").get("formula", "") if column.find("calculation") is not None else ""
+            for name, parameter in re.findall(r"(?<!\.)\[(\w+)\] = \[Parameters\]\.\[([^\]]+)\]", formula):
+                compared.setdefault(parameter, set()).add((source, name))
+                literals |= set(re.findall(r"\"([^\"]*)\"", formula))
+        for (source, name), column in self.fields.items():
+            if source != PARAMETERS:
+                continue
+            offered = [member.get("value") for member in column.iter("member")]
+            if column.get("value") not in offered:
+                yield f"the parameter [{name}] offers no {column.get('value')}"
+            found: set[str] = set()
+            for of, field in compared.get(name, set()):
+                other = self.fields.get((of, field))
+                if other is not None and other.get("datatype") != column.get("datatype"):
+                    yield f"{of}: [{field}] is {other.get('datatype')}, the parameter [{name}] {column.get('datatype')}"
+                found |= self.values.get(self.tables.get(of, ""), {}).get(field, set())
+            plain = {value.strip('"') for value in offered} - literals - {""}
+            if self.values and plain - found:
+                yield f"the parameter [{name}] offers {sorted(plain - found)}, which no row has"
+
+    def _members(self, place: str, sheet: Element) -> Iterator[str]:
+        for node in sheet.iter("filter"):
+            found = FIELD.fullmatch(node.get("column", ""))
+            instance = next(
+                (i for i in sheet.iter("column-instance") if found and i.get("name") == f"[{found[2]}]"), None
+            )
+            if found is None or instance is None:
+                continue
+            name = instance.get("column").strip("[]")
+            column = self.fields.get((found[1], name))
+            kind = column.get("datatype") if column is not None else None
+            for group in node.iter("groupfilter"):
+                member = group.get("member")
+                if group.get("level") not in (None, f"[{found[2]}]"):
+                    yield f"{place}: a filter of {node.get('column')} is by {group.get('level')}"
+                if member is None:
+                    continue
+                if (kind == "boolean") != (member in ("true", "false")):
+                    yield f"{place}: a filter of [{name}], which is {kind}, keeps {member}"
+                known = self.values.get(self.tables.get(found[1], ""), {}).get(name)
+                if known and kind == "string" and member.strip('"') not in known:
+                    yield f"{place}: a filter keeps {member} of [{name}], which no row has"
 
     def _formulas(self) -> Iterator[str]:
         for source in self.root.findall("datasources/datasource"):
@@ -176,6 +272,7 @@ class _Book:
             if source.get("worksheet") not in self._on(source.get("dashboard")):
                 yield f"{name}: {source.get('worksheet')} is not on {source.get('dashboard')}"
             given = {param.get("name"): param.get("value") for param in action.iter("param")}
+            yield from self._sets(name, given)
             if "target" in given:
                 left_out, on = set(given.get("exclude", "").split(",")) - {""}, self._on(given["target"])
                 if given["target"] not in self.dashboards:
@@ -185,6 +282,18 @@ class _Book:
                 link = action.find("link")
                 if link is None or not link.get("expression").startswith(f"tsl:{_quoted(given['target'])}?"):
                     yield f"{name}: does not link to {given['target']}"
+
+    def _sets(self, action: str, given: Mapping[str, str]) -> Iterator[str]:
+        """A parameter that a click sets takes a field of its type."""
+        ends = [FIELD.fullmatch(given.get(end, "")) for end in ("source-field", "target-parameter")]
+        if ends[0] is None or ends[1] is None:
+            return
+        base = ends[0][2].split(":")[1] if ":" in ends[0][2] else ends[0][2]
+        field, parameter = self.fields.get((ends[0][1], base)), self.fields.get((PARAMETERS, ends[1][2]))
+        if parameter is None:
+            yield f"{action}: no parameter [{ends[1][2]}]"
+        elif field is None or field.get("datatype") != parameter.get("datatype"):
+            yield f"{action}: [{base}] does not fit the parameter [{ends[1][2]}]"
 
     def _on(self, dashboard: str) -> set[str]:
         board = self.dashboards.get(dashboard)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from core.tableau.tables import Media, NoMedia
 
 Window = tuple[datetime | None, datetime | None]  # from, to before; ``None``: without end
 ALL = "all"
+ADDRESS = re.compile(r"https?://[^\s\"'<>\\]+", re.ASCII)
 
 
 def moment(text: str | None) -> datetime | None:
@@ -49,6 +51,11 @@ def media(
     """Thumbnails and sounds of the dataset's clips, and of logged ones that were kept."""
     if not wanted:
         return NoMedia()
+    if base_url and not ADDRESS.fullmatch(base_url):
+        raise ExportError(
+            f"Expected an address such as https://example.org/earshot to serve files under, got {base_url!r}.",
+            code="bad_url",
+        )
     log = store or Store.open(settings.database)
 
     def read(clip_id: str) -> bytes | None:

@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from urllib.parse import quote
 
-from core.tableau.dashboards import BY_NAME, DASHBOARDS, PARAMETERS, SETS, SHEETS, Click, Dashboard, Pill, What
+from core.tableau.dashboards import (
+    BY_NAME,
+    DASHBOARDS,
+    LINKS,
+    OPENS,
+    PARAMETERS,
+    SETS,
+    SHEETS,
+    Click,
+    Dashboard,
+    Pill,
+    What,
+)
 from core.tableau.twb_fields import (
     Choices,
     E,
@@ -25,7 +37,8 @@ HEAD = 12_000  # of the title and the controls above the sheets
 CARD = 15_000  # width of a control
 
 
-def actions(choices: Choices) -> Element:
+def actions(choices: Choices, *, linked: bool) -> Element:
+    """What clicks do; where ``linked``, menus open the addresses of thumbnails and sounds."""
     filtering, used = [], dict[str, dict[Pill, None]]()
     for dashboard in DASHBOARDS:
         for click in dashboard.clicks:
@@ -36,8 +49,12 @@ def actions(choices: Choices) -> Element:
     for name, what in SETS:
         table = BY_NAME[name].table
         used.setdefault(table, {})[Pill(column_of(table, what))] = None
+    links = [(name, column) for name in OPENS for column in LINKS] if linked else []
+    for name, column in links:
+        used.setdefault(BY_NAME[name].table, {})[Pill(column)] = None
     return E.actions(
         *filtering,
+        *(_link_action(name, column) for name, column in links),
         E.datasources(
             E.datasource(name="Parameters"),
             *(E.datasource(caption=table, name=source_of(table)) for table in sorted(used)),
@@ -88,13 +105,36 @@ def _filter_action(dashboard: Dashboard, click: Click) -> Element:
     )
 
 
+def _link_action(name: str, column: str) -> Element:
+    return E.action(
+        E.activation(type="on-menu"),
+        E.source(dashboard=_dashboard_of(name), type="sheet", worksheet=name),
+        E.link(
+            **{
+                "caption": LINKS[column],
+                "delimiter": ",",
+                "escape": "\\",
+                "expression": f"<{field(BY_NAME[name].table, Pill(column))}~na>",
+                "include-null": "false",
+                "multi-select": "false",
+                "url-escape": "false",
+            }
+        ),
+        caption=LINKS[column],
+        name=_action_name("link", name, column),
+    )
+
+
+def _dashboard_of(sheet: str) -> str:
+    return next(d.name for d in DASHBOARDS if sheet in [zone.sheet for zone in d.zones])
+
+
 def _parameter_action(name: str, what: What) -> Element:
-    dashboard = next(d.name for d in DASHBOARDS if name in [zone.sheet for zone in d.zones])
     table = BY_NAME[name].table
     return E(
         "edit-parameter-action",
         E.activation(type="on-select"),
-        E.source(dashboard=dashboard, type="sheet", worksheet=name),
+        E.source(dashboard=_dashboard_of(name), type="sheet", worksheet=name),
         E("agg-type", type="attr"),
         E("clear-option", type="do-nothing", value="s:LROOT:"),
         E.params(

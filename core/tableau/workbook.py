@@ -49,6 +49,12 @@ def choices_in(star: StarSchema) -> Choices:
     return {what: [value for value in values if not UNQUOTABLE & set(value)] for what, values in offered.items()}
 
 
+def _linked(star: StarSchema) -> bool:
+    """Whether thumbnails and sounds have addresses that a browser can open; a path beside the export is none."""
+    paths = [star.small[table]["thumbnail_path"].drop_null() for table in ("errors", "clip_features")]
+    return any(str(path[0]).startswith("http") for path in paths if len(path))
+
+
 def workbook_xml(star: StarSchema) -> bytes:
     """The ``.twb``. Of ``star`` it holds only what there is to choose from."""
     choices = choices_in(star)
@@ -57,7 +63,7 @@ def workbook_xml(star: StarSchema) -> bytes:
         E("document-format-change-manifest", E.ManifestByVersion()),
         E.preferences(E.preference(name="ui.encoding.shelf.height", value="24")),
         E.datasources(parameters(choices), *(datasource(schema.BY_NAME[name]) for name in used)),
-        actions(choices),
+        actions(choices, linked=_linked(star)),
         E.worksheets(*(worksheet(sheet, choices) for sheet in SHEETS)),
         E.dashboards(*(dashboard_element(dashboard, choices) for dashboard in DASHBOARDS)),
         E.windows(*windows(), **{"source-height": "30"}),

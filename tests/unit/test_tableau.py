@@ -650,6 +650,7 @@ def test_the_command_says_what_it_wrote(small_run: Path, tmp_path: Path, capsys:
         (["--formats", "pdf"], "csv, hyper, twbx"),
         (["--log-since", "yesterday"], "2026-11-01"),
         (["--run", "nowhere"], "found nothing at nowhere"),
+        (["--base-url", "example.org"], "https://example.org/earshot"),
     ],
 )
 def test_what_cannot_be_exported_is_refused_before_any_work(

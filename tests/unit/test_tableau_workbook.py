@@ -18,6 +18,7 @@ from core.config import ROOT
 from core.tableau import gold_tables, hyper, lint, parts, schema, tables, workbook
 from core.tableau.dashboards import DASHBOARDS, PARAMETERS, SHEETS
 from core.tableau.tables import StarSchema
+from tests.answers import answers
 
 SHARED = ROOT.parent / "shared"
 COLUMNS = {table.name: set(table.names) for table in schema.TABLES}
@@ -60,8 +61,41 @@ def test_the_workbook_is_valid_by_tableaus_schema(packed: Path, validator: Modul
     assert validator.errors(packed, SHARED / "schemas" / "tableau" / f"twb_{version}.0.xsd") == []
 
 
-def test_the_workbook_holds_together(packed: Path) -> None:
-    assert lint.faults(packed, columns=COLUMNS) == []
+def values_of(star: StarSchema) -> dict[str, dict[str, set[str]]]:
+    """Table → text column → its values."""
+    return {
+        name: {
+            column.name: set(table[column.name].drop_null().to_pylist())
+            for column in schema.BY_NAME[name].columns
+            if column.kind == "text"
+        }
+        for name, table in star.small.items()
+    }
+
+
+def test_the_workbook_holds_together(star: StarSchema, packed: Path) -> None:
+    assert lint.faults(packed, columns=COLUMNS, values=values_of(star)) == []
+
+
+class Served:
+    """Media at addresses."""
+
+    def paths(self, clip_id: str) -> tuple[str | None, str | None]:
+        return f"https://example.org/thumbnails/{clip_id}.png", f"https://example.org/audio/{clip_id}"
+
+
+def test_menus_open_thumbnails_and_sounds_that_have_an_address(
+    star: StarSchema, tmp_path: Path, validator: ModuleType
+) -> None:
+    assert b"Play the sound" not in workbook.workbook_xml(star)
+    served = tables.build([parts.of_records(answers(20))], tmp_path / "facts.parquet", media=Served())
+    hyper.write_hyper(served, tmp_path / hyper.NAME)
+    workbook.write_twbx(served, tmp_path / hyper.NAME, tmp_path / workbook.NAME)
+    assert b"Play the sound" in workbook.workbook_xml(served)
+    assert lint.faults(tmp_path / workbook.NAME, columns=COLUMNS, values=values_of(served)) == []
+    for version in ("2026.1", "2026.2"):
+        xsd = SHARED / "schemas" / "tableau" / f"twb_{version}.0.xsd"
+        assert validator.errors(tmp_path / workbook.NAME, xsd) == []
 
 
 def test_tableaus_document_api_reads_it(packed: Path) -> None:
@@ -156,13 +190,26 @@ def sub(pattern: str, put: str) -> Callable[[str], str]:
         (sub(r"param=\"\[Parameters\]\.\[Run\]\"", 'param="[Parameters].[Ran]"'), "[Ran]"),
         (sub(r"(<zone name=\"Headline\" id=\"20\" x=\"0\" y=\"\d+\" w=\")\d+", r"\g<1>90000"), "overlap"),
         (sub(r"(<zone name=\"Headline\" id=\"20\" x=\"0\" y=\"\d+\" w=\")\d+", r"\g<1>190000"), "lies outside"),
+        (
+            sub(r"(<remote-name>recall</remote-name>.*?<local-type>)real", r"\1string"),
+            "[recall] is real, in the extract",
+        ),
+        (sub(r"column=\"\[value\]\" derivation=\"Avg\"", 'column="[metric]" derivation="Avg"'), "Avg of [metric]"),
+        (sub(r"AVG\(\[recall_high\]\) - AVG\(\[recall_low\]\)", "[recall_high] - [recall_low]"), "does not aggregate"),
+        (sub(r" default-format=\"[^\"]*\"", ""), "without a format"),
+        (sub(r"<title>.*?</title>", "<title><formatted-text/></title>"), "Headline: no title"),
+        (sub(r"value=\"&quot;\(all\)&quot;\"", 'value="&quot;(every)&quot;"'), "[True class] offers no"),
+        (sub(r"(<member value=\"&quot;)dog", r"\1cat"), "offers ['cat'], which no row has"),
+        (sub(r"member=\"&quot;effect&quot;\"", 'member="&quot;effects&quot;"'), "keeps &quot;effects&quot;"),
+        (sub(r"member=\"true\"", 'member="&quot;yes&quot;"'), "which is boolean, keeps"),
+        (sub(r"(name=\"target-parameter\" value=\"\[Parameters\]\.\[)Feature", r"\1Future"), "no parameter [Future]"),
     ],
 )
 def test_the_lint_finds_what_the_schema_does_not(
-    packed: Path, tmp_path: Path, change: Callable[[str], str], says: str
+    star: StarSchema, packed: Path, tmp_path: Path, change: Callable[[str], str], says: str
 ) -> None:
-    found = lint.faults(altered(packed, tmp_path / "bad.twbx", change), columns=COLUMNS)
-    assert any(says in fault for fault in found), found
+    found = lint.faults(altered(packed, tmp_path / "bad.twbx", change), columns=COLUMNS, values=values_of(star))
+    assert any(says in fault.replace('"', "&quot;") for fault in found), found
 
 
 def test_the_lint_wants_one_workbook(packed: Path, tmp_path: Path) -> None:
