@@ -427,7 +427,7 @@ DASHBOARDS = (
     Dashboard(
         "Drift",
         "Whether the sounds of today are those it was measured on. Click a feature to see its distribution. Until a "
-        "log window is exported, a demonstration with the shipped model's classes stands here: sounds degraded on purpose.",
+        "log window is exported, a demonstration with the shipped model stands here: sounds degraded on purpose.",
         (
             Zone("Drift verdict", 0, 0, 100, 18),
             Zone("Drift effects", 0, 18, 40, 82),

@@ -107,7 +107,7 @@ def _filter_action(dashboard: Dashboard, click: Click) -> Element:
 
 def _link_action(name: str, column: str) -> Element:
     return E.action(
-        E.activation(type="on-menu"),
+        E.activation(type="explicit"),
         E.source(dashboard=_dashboard_of(name), type="sheet", worksheet=name),
         E.link(
             **{
