@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,10 +20,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import soundfile
 from numpy.typing import NDArray
 
 from core import descriptors
+from core.audio import write_wav
 from core.classifier import Classifier
 from core.config import SHIPPED_ARTIFACT
 from core.dataset import Clip, Dataset, load_dataset
@@ -81,9 +80,7 @@ def degraded_sound(
     samples, rate_hz = decode(clip.path.read_bytes())
     digest = hashlib.sha256(clip.filename.encode()).digest()
     rng = np.random.default_rng([seed, int.from_bytes(digest[:4], "little")])
-    file = io.BytesIO()
-    soundfile.write(file, degrading(samples, rate_hz, rng), rate_hz, format="WAV", subtype="FLOAT")
-    return file.getvalue()
+    return write_wav(degrading(samples, rate_hz, rng), rate_hz, exact=True)
 
 
 def record_demo(classifier: Classifier, dataset: Dataset, to: Path = DEMO_FILE) -> None:

@@ -1,7 +1,7 @@
 """What a report of many records costs: ``python -m core bench --records 1000000``.
 
-Writes made-up records to a temporary file and runs ``python -m core report`` on it as a user does, at a quarter, a half
-and all of them, so that growth can be seen.
+Writes made-up records to a temporary file and runs ``python -m core report`` on it as a user does, at a hundredth, a
+tenth and all of them, so that growth can be seen.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from core.config import ROOT
 from core.recordset import CLASS_NAMES_KEY
 
 CHUNK = 100_000
-PARTS = (0.25, 0.5, 1.0)
+PARTS = (0.01, 0.1, 1.0)
 
 
 @dataclass(frozen=True)

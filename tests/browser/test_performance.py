@@ -1,6 +1,7 @@
 """A click on a confusion cell, which only a browser can make."""
 
 import re
+from urllib.parse import parse_qs, urlparse
 
 from playwright.sync_api import Page, expect
 
@@ -19,9 +20,26 @@ def test_a_click_on_a_cell_opens_the_inspector_with_exactly_those_clips(page: Pa
     until(inspector, lambda: cells.first.click(force=True, timeout=ONCE_MS))
     expect(page).to_have_url(re.compile("/inspector"), timeout=ANSWER_MS)
     settle(page)
-    query = dict(part.split("=", 1) for part in page.url.partition("?")[2].split("&"))
-    pairs = confused_pairs(shipped()).set_index(["true", "predicted"])
-    assert pairs.loc[(query["true"], query["predicted"]), "n"] == worst["n"]
+    first = shown(page)
+    records = shipped()
+    true, predicted = (records.class_names.index(first[name][0]) for name in ("true", "predicted"))
+    clips = records.table["clip_id"][(records.targets == true) & (records.predicted == predicted)].tolist()
+    assert (len(clips), first["clip"]) == (worst["n"], clips[:1])
+    expect(page.get_by_text(f"1 of {len(clips):,}")).to_be_visible(timeout=ANSWER_MS)
+    if len(clips) > 1:
+        page.keyboard.press("n")
+        expect(page.get_by_text(f"2 of {len(clips):,}")).to_be_visible(timeout=ANSWER_MS)
+        settle(page)
+        assert shown(page)["clip"] == clips[1:2]
+    left = shown(page)
     page.reload()
     expect(inspector).to_be_visible(timeout=ANSWER_MS)
-    expect(page).to_have_url(re.compile(f"true={query['true']}"))
+    expect(page.get_by_text(left["clip"][0]).first).to_be_visible(timeout=ANSWER_MS)
+    expect(page.get_by_text(f"{min(2, len(clips))} of {len(clips):,}")).to_be_visible(timeout=ANSWER_MS)
+    settle(page)
+    assert shown(page) == left
+
+
+def shown(page: Page) -> dict[str, list[str]]:
+    """What the address says."""
+    return parse_qs(urlparse(page.url).query)

@@ -1,6 +1,7 @@
 """The Drift page as a person uses it: demo, log, dropped sounds, and what is wrong with them."""
 
 import io
+import json
 import zipfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -11,10 +12,15 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import state
+from core.artifact import Facts, read_manifest, save_artifact
 from core.audio import write_wav
 from core.classifier import Classifier
+from core.config import AudioConfig, FeatureConfig, ModelConfig
 from core.drift_demo import PRESETS
+from core.model import AudioResNet
+from core.recordset import write_records
 from core.store import Store
+from tests.answers import answers
 from tests.synthetic_dataset import write_dataset
 
 OpenApp = Callable[..., AppTest]
@@ -41,10 +47,10 @@ def sound(seed: int) -> bytes:
 
 
 @pytest.fixture
-def fill_log(artifact: Path, tmp_path: Path) -> Callable[[int, int], None]:
+def fill_log(artifact: Path, tmp_path: Path) -> Callable[..., None]:
     """Log ``n`` answers a day for ``days`` days: one answer, its level drawn anew."""
 
-    def fill(n: int, days: int) -> None:
+    def fill(n: int, days: int, artifact: Path = artifact) -> None:
         classifier = Classifier.from_artifact(artifact)
         answer, rng, now = classifier.predict(sound(0)), np.random.default_rng(0), datetime.now(UTC)
         answers = [
@@ -98,16 +104,14 @@ def test_an_empty_log_says_so(open_app: OpenApp) -> None:
     assert not page.error
 
 
-def test_one_clip_is_not_judged(open_app: OpenApp, fill_log: Callable[[int, int], None]) -> None:
+def test_one_clip_is_not_judged(open_app: OpenApp, fill_log: Callable[..., None]) -> None:
     fill_log(1, 1)
     page = drift_page(open_app())
     assert "Not enough data: 1 current records" in page.info[0].value
     assert not page.error
 
 
-def test_a_log_of_one_class_over_days_gets_a_verdict_a_day(
-    open_app: OpenApp, fill_log: Callable[[int, int], None]
-) -> None:
+def test_a_log_of_one_class_over_days_gets_a_verdict_a_day(open_app: OpenApp, fill_log: Callable[..., None]) -> None:
     fill_log(60, 2)
     page = drift_page(open_app())
     assert "Indicative only" in page.warning[0].value
@@ -117,6 +121,44 @@ def test_a_log_of_one_class_over_days_gets_a_verdict_a_day(
     page.selectbox(key=state.DRIFT_REFERENCE.name).set_value("earlier").run()
     assert not page.exception
     assert "Not enough data: 0 reference records" in page.info[0].value
+
+
+def test_fifty_classes_are_compared_with_a_run_of_them(
+    open_app: OpenApp, artifact: Path, tmp_path: Path, fill_log: Callable[..., None]
+) -> None:
+    """The log is of a model of fifty classes, and so are the held-out clips."""
+    held_out = answers(400, classes=50)
+    net = AudioResNet(50, AudioConfig(), FeatureConfig(), ModelConfig(stem_channels=8, stage_channels=(8, 16))).eval()
+    facts = Facts.model_validate(
+        read_manifest(artifact).model_dump(include=set(Facts.model_fields)) | {"class_names": held_out.class_names}
+    )
+    save_artifact(tmp_path / "fifty", net, facts)
+    fill_log(200, 1, artifact=tmp_path / "fifty")
+    folder = tmp_path / "runs" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"class_names": held_out.class_names}), encoding="utf-8")
+    write_records(folder / "oof.parquet", held_out.table.assign(logits=list(held_out.logits)), held_out.class_names)
+    page = drift_page(open_app(ARTIFACT=tmp_path / "fifty"))
+    page.selectbox(key=state.DRIFT_REFERENCE.name).set_value("run:mine").run()
+    assert not page.exception
+    assert "200 current records against 400" in texts(page)
+    mix = next(metric for metric in page.metric if metric.label == "Largest change in class mix")
+    assert mix.value.endswith("points")
+    assert not any("cannot" in error.value for error in page.error)
+
+
+def test_a_corrupt_run_to_hold_against_is_told(
+    open_app: OpenApp, tmp_path: Path, fill_log: Callable[..., None]
+) -> None:
+    fill_log(1, 1)
+    folder = tmp_path / "runs" / "broken"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"class_names": ["dog", "rain"]}), encoding="utf-8")
+    (folder / "oof.parquet").write_bytes(b"no Parquet")
+    page = drift_page(open_app())
+    page.selectbox(key=state.DRIFT_REFERENCE.name).set_value("run:broken").run()
+    assert not page.exception
+    assert "it cannot be read" in page.error[0].value
 
 
 def test_dropped_sounds_are_heard_and_the_rest_is_counted(open_app: OpenApp) -> None:

@@ -7,17 +7,13 @@ import pytest
 
 from core.audio import decode
 from core.config import AudioConfig
+from core.dataset import SHARED_AUDIO
 from core.diagnostics.duplicates import COLUMNS, near_duplicates, scaled_descriptors, shared_sound
 from core.sources import shipped
 from tests.answers import answers
 
 RATE_HZ = 32_000
-# Different recordings of ESC-10 that share audio: two in one fold, one across folds.
-SHARED = {
-    ("2-28314-A-12.ogg", "2-30322-A-12.ogg"),
-    ("2-28314-B-12.ogg", "2-30322-B-12.ogg"),
-    ("3-151080-A-20.ogg", "5-151085-A-20.ogg"),
-}
+SHARED = set(SHARED_AUDIO)
 
 
 def test_a_copy_in_another_recording_is_the_closest_pair() -> None:
