@@ -102,8 +102,7 @@ def measures(records: RecordSet, chosen: RecordSet) -> None:
         measure=after["measure"].map(MEASURES),
         before=_spread(before),
         after=_spread(after),
-        floor=own["noise_floor"],
-        floor_95=own["noise_floor_95"],
+        floor=[f"{a:.3f} (up to {b:.3f})" for a, b in zip(own["noise_floor"], own["noise_floor_95"], strict=True)],
         n=after["n"],
     )
     st.dataframe(
@@ -113,15 +112,15 @@ def measures(records: RecordSet, chosen: RecordSet) -> None:
             "measure": st.column_config.TextColumn("Measure", pinned=True),
             "before": "Before (95 %)",
             "after": "After (95 %)",
-            "floor": st.column_config.NumberColumn("Perfect model, expected", format="%.3f"),
-            "floor_95": st.column_config.NumberColumn("Perfect model, up to", format="%.3f"),
+            "floor": "A perfect model",
             "n": st.column_config.NumberColumn("Clips"),
         },
         alt="Measures of calibration before and after temperature.",
     )
     st.caption(
-        "Lower is better. Even a perfect model does not score 0 on so few clips: its noise floor stands beside each "
-        "measure. Bins are right-closed; intervals resample source recordings."
+        "Lower is better. Even a perfect model does not score 0 on so few clips: beside each measure stands "
+        "what it scores, and what it stays under 95 times in 100. Bins are right-closed; intervals resample source "
+        "recordings."
     )
 
 
@@ -198,9 +197,9 @@ def thresholds(records: RecordSet) -> None:
     """Where to cut for a wanted precision, and how often answers of each confidence are right."""
     from core.diagnostics.selective import confidence_tiers, threshold_table
 
-    left, right = st.columns(2)
+    left, right = st.columns([4, 3])
     with left:
-        st.subheader("Threshold for a wanted precision", anchor=False)
+        st.subheader("Threshold for a precision", anchor=False)
         table = services.computed(threshold_table, records)
         table = table[table["threshold"].notna()]
         if table.empty:
@@ -210,11 +209,13 @@ def thresholds(records: RecordSet) -> None:
                 table.assign(interval=_between(table["low"], table["high"])),
                 {
                     "target": _percent("Wanted"),
-                    "threshold": st.column_config.NumberColumn("Confidence at least", format="%.3f"),
+                    "threshold": st.column_config.NumberColumn(
+                        "From", format="%.3f", help="Confidence from which answers are accepted."
+                    ),
                     "coverage": _percent("Accepted"),
                     "precision": _percent("Right"),
                     "interval": "95 % interval",
-                    "held_out_precision": _percent("Right, by other folds"),
+                    "held_out_precision": _percent("Held out"),
                 },
                 "Thresholds by wanted precision.",
             )
@@ -229,7 +230,7 @@ def thresholds(records: RecordSet) -> None:
         ranges = [f"{low:.1f} to {high:.1f}" for low, high in zip(tiers["low"], tiers["high"], strict=True)]
         _table(
             tiers.assign(range=ranges, interval=_between(tiers["precision_low"], tiers["precision_high"])),
-            {"range": "Confidence", "n": "Answers", "precision": _percent("Right"), "interval": "95 % interval"},
+            {"range": "Confidence", "n": "n", "precision": _percent("Right"), "interval": "95 % interval"},
             "Share of right answers by range of confidence.",
         )
         first = tiers.iloc[0]
@@ -249,7 +250,7 @@ def conformal(records: RecordSet) -> None:
     if table.empty:
         components.empty_state("Sets are fitted on other folds, and these records have one fold only.")
         return
-    left, right = st.columns([3, 2])
+    left, right = st.columns([5, 3])
     with left:
         _table(
             table.assign(
@@ -260,7 +261,7 @@ def conformal(records: RecordSet) -> None:
                 "wanted": _percent("Wanted"),
                 "coverage": _percent("Held the truth"),
                 "interval": "95 % interval",
-                "luck": "Expected of the fit",
+                "luck": "By luck of the fit",
                 "mean_size": st.column_config.NumberColumn("Classes each", format="%.2f"),
                 "singles": _percent("Of one class"),
             },
@@ -297,7 +298,7 @@ def _percent(name: str) -> Any:
 
 def _between(low: Any, high: Any) -> list[str]:
     pairs = zip(low, high, strict=True)
-    return [f"{words.tenth(a)} to {words.tenth(b)}" if a == a else "–" for a, b in pairs]
+    return [words.between(a, b) if a == a else "–" for a, b in pairs]
 
 
 def _spread(table: Any) -> list[str]:

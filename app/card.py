@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from app import words
 from core.errors import RunError
+from core.report import SCORE_NAMES
 
 if TYPE_CHECKING:
     from core.artifact import Manifest
@@ -57,7 +59,7 @@ def measured(manifest: Manifest) -> None:
 
     st.subheader("What was measured", anchor=False)
     try:
-        st.markdown(results_table(manifest.metrics))
+        st.markdown(_as_sentences(results_table(manifest.metrics)))
     except RunError:
         st.markdown(
             "This model has not been evaluated by a cross-validation: there is no held-out accuracy to promise. "
@@ -69,6 +71,11 @@ def measured(manifest: Manifest) -> None:
     )
 
 
+def _as_sentences(table: str) -> str:
+    """A Markdown table whose cells begin with capitals, as everything on a page does."""
+    return re.sub(r"(?<=\| )([a-z])(?=[a-z ])", lambda first: first.group().upper(), table)
+
+
 def preprocessing(manifest: Manifest) -> None:
     """What every sound goes through, the same in training and in use."""
     audio, mel = manifest.audio, manifest.features
@@ -77,12 +84,13 @@ def preprocessing(manifest: Manifest) -> None:
     steps = [
         f"mono, {audio.sample_rate_hz / 1000:g} kHz; longer sounds in windows of {audio.window_s:g} s every "
         f"{audio.hop_s:g} s",
-        f"{mel.n_mels} mel bands from {mel.f_min_hz:g} to {mel.f_max_hz:g} Hz, {mel.n_fft} samples a frame, a frame "
-        f"every {mel.hop_samples}; {mel.top_db:g} dB below the loudest are kept",
+        f"{mel.n_mels} mel bands from {mel.f_min_hz:,g} to {mel.f_max_hz:,g} Hz, {mel.n_fft:,} samples a frame, a "
+        f"frame every {mel.hop_samples}; {mel.top_db:g} dB below the loudest are kept",
         f"temperature {manifest.temperature:.3f} divides the logits",
         "no rule says what is none of the classes"
         if unknown is None
-        else f"none of the classes where the score “{unknown.score}” exceeds {unknown.threshold:.3g}; "
+        else f"none of the classes where the unknown-sound score ({SCORE_NAMES[unknown.score]}) exceeds "
+        f"{unknown.threshold:.3g}; "
         f"{words.percent(unknown.accepted)} of known clips stay under it",
         "no conformal quantile"
         if quantile is None

@@ -215,7 +215,7 @@ def alike(answer: Answer, sound: Sound | None, by: Explainer) -> None:
         st.caption(f"There is no other clip among the {among}.")
         return
     for column, neighbour in zip(st.columns(NEIGHBOURS), table.itertuples(index=False), strict=False):
-        with column, st.container(border=True):
+        with column:
             _neighbour(answer, neighbour)
     st.caption(
         f"The nearest of the {among}, by the angle between embeddings: 0 is the same sound to the network, 1 has "
@@ -226,10 +226,9 @@ def alike(answer: Answer, sound: Sound | None, by: Explainer) -> None:
 def _neighbour(answer: Answer, neighbour: object) -> None:
     clip_id, label, distance = (getattr(neighbour, name) for name in ("clip_id", "label", "distance"))
     named = words.plain(str(label)) if pd.notna(label) else "Not labelled"
-    st.markdown(f"**{words.literal(named)}** · distance {distance:.2f}")
-    st.caption(
-        words.literal(str(clip_id)) + (" · same recording" if getattr(neighbour, "same_recording", False) else "")
-    )
+    same = ", same recording" if getattr(neighbour, "same_recording", False) else ""
+    st.markdown(f"**{words.literal(named)}**")
+    st.caption(f"{words.literal(str(clip_id))}  \ndistance {distance:.2f}{same}")
     data = services.store().sound(str(clip_id)) if answer.logged is not None else None
     sound = services.dataset_clip(str(clip_id)) if data is None else Sound.of(str(clip_id), data)
     if sound is not None:

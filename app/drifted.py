@@ -104,9 +104,10 @@ def _flagged(flag: bool) -> str:
 
 def effects(report: DriftReport) -> None:
     """How far each number of the sounds moved, against chance."""
-    from core.figures.drift import effects_figure
+    from core.figures.drift import effects_figure, plain
 
     st.subheader("What moved", anchor=False)
+    table = report.table()
     st.plotly_chart(
         effects_figure(report),
         key="drift_effects",
@@ -115,22 +116,30 @@ def effects(report: DriftReport) -> None:
     )
     st.caption(
         f"{report.n_current:,} current records against {report.n_reference:,}. Each bar says how far a descriptor "
-        "moved; the stroke is what chance alone stays under 95 times in 100. Flagged is what passes the stroke, the "
-        "dotted line at 0.2 and, after Holm's correction, p < 0.05."
+        "moved (Wasserstein distance); the stroke is what chance alone stays under 95 times in 100. Flagged is what "
+        "passes the stroke, the dotted line at 0.2 and, after Holm's correction, p < 0.05."
     )
     with st.expander("All numbers", icon=":material/table:"):
         st.dataframe(
-            report.table(),
+            table.assign(name=table["name"].map(plain)),
             hide_index=True,
             alt="Every descriptor with its test, effects and medians.",
             column_config={
-                "p": st.column_config.NumberColumn(format="%.3g"),
-                "p_adjusted": st.column_config.NumberColumn("Holm p", format="%.3g"),
+                "name": st.column_config.TextColumn("Descriptor", pinned=True),
+                "unit": "Unit",
+                "flag": "Flagged",
+                "p": st.column_config.NumberColumn("p", format="%.3g"),
+                "p_adjusted": st.column_config.NumberColumn("p (Holm)", format="%.3g"),
                 "statistic": st.column_config.NumberColumn("KS", format="%.3f"),
-                "effect": st.column_config.NumberColumn(format="%.3f"),
-                "null_95": st.column_config.NumberColumn("effect by chance", format="%.3f"),
+                "effect": st.column_config.NumberColumn("Effect", format="%.3f"),
+                "null_95": st.column_config.NumberColumn("Effect by chance", format="%.3f"),
                 "psi": st.column_config.NumberColumn("PSI", format="%.3f"),
                 "psi_null_95": st.column_config.NumberColumn("PSI by chance", format="%.3f"),
+                "median_reference": st.column_config.NumberColumn("Median, reference", format="%.4g"),
+                "median_current": st.column_config.NumberColumn("Median, current", format="%.4g"),
+                "median_shift": st.column_config.NumberColumn("Median shift", format="%.4g"),
+                "n_reference": "n, reference",
+                "n_current": "n, current",
             },
         )
         st.caption(
@@ -142,7 +151,7 @@ def effects(report: DriftReport) -> None:
 @st.fragment
 def distributions(reference: RecordSet, current: RecordSet, report: DriftReport) -> None:
     """Reference and current overlaid, for the descriptors a person chooses."""
-    from core.figures.drift import distributions_figure, plain
+    from core.figures.drift import distribution_figure, plain
 
     st.subheader("Distributions", anchor=False)
     ranked = sorted(report.table().itertuples(), key=lambda row: (not row.flag, -row.effect))
@@ -156,14 +165,16 @@ def distributions(reference: RecordSet, current: RecordSet, report: DriftReport)
         help="Those that moved most come first.",
     )
     table = services.drift_distributions(reference, current)
-    st.plotly_chart(
-        distributions_figure(table, chosen),
-        key="drift_distributions",
-        config=NO_TOOLS,
-        alt=f"Histograms of {', '.join(plain(name) for name in chosen) or 'nothing'}, reference and current overlaid.",
-    )
+    for start in range(0, len(chosen), 2):
+        for name, column in zip(chosen[start : start + 2], st.columns(2), strict=False):
+            column.plotly_chart(
+                distribution_figure(table, name),
+                key=f"drift_distribution_{name}",
+                config=NO_TOOLS,
+                alt=f"Histogram of {plain(name)}, reference and current overlaid.",
+            )
     st.caption(
-        "Each panel shows which share of the sounds has which value, the reference solid and the current records "
+        "Each chart shows which share of the sounds has which value, the reference solid and the current records "
         "dotted: where the two outlines part, the sounds differ. Values beyond the edges count into the outer bins."
     )
 
@@ -249,10 +260,15 @@ def days(reference: RecordSet, current: RecordSet) -> None:
         hide_index=True,
         alt="Each day's verdict with its n and causes.",
         column_config={
-            "day": st.column_config.DateColumn("day (UTC)", format="YYYY-MM-DD"),
-            "confidence": st.column_config.NumberColumn("mean confidence", format="percent"),
-            "unknown_rate": st.column_config.NumberColumn("unknown", format="percent"),
-            "accuracy_estimate": st.column_config.NumberColumn("estimated accuracy", format="percent"),
+            "day": st.column_config.DateColumn("Day (UTC)", format="YYYY-MM-DD", pinned=True),
+            "n": "Records",
+            "verdict": "Verdict",
+            "indicative": "Indicative",
+            "flagged": "Flagged",
+            "causes": "Causes",
+            "confidence": st.column_config.NumberColumn("Mean confidence", format="percent"),
+            "unknown_rate": st.column_config.NumberColumn("Unknown", format="percent"),
+            "accuracy_estimate": st.column_config.NumberColumn("Estimated accuracy", format="percent"),
         },
     )
 

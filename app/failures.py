@@ -52,7 +52,7 @@ def errors(records: RecordSet) -> None:
         columns={
             "clip_id": CLIP,
             "label": st.column_config.TextColumn("True class"),
-            "predicted": st.column_config.TextColumn("Answer"),
+            "predicted": st.column_config.TextColumn("Predicted"),
             "confidence": PERCENT("Confidence", format="percent", min_value=0, max_value=1),
             "true_probability": PERCENT("Given to the true class", format="percent", min_value=0, max_value=1),
             **(
@@ -84,7 +84,7 @@ def _errors_in_words(wrong: int, records: RecordSet, sure: SureErrors) -> str:
 def _filtered(table: pd.DataFrame) -> pd.DataFrame:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         true = _class_filter("True class", table["label"], state.FAILURES_TRUE)
-        answer = _class_filter("Answer", table["predicted"], state.FAILURES_ANSWER)
+        answer = _class_filter("Predicted class", table["predicted"], state.FAILURES_ANSWER)
     kept = (table["label"] == true) | (true == ANY)
     return table[kept & ((table["predicted"] == answer) | (answer == ANY))]
 
@@ -116,20 +116,19 @@ def confusions(records: RecordSet) -> None:
         components.empty_state("No two classes are confused.")
         return
     st.dataframe(
-        plain_classes(pairs.head(SHOWN)),
+        plain_classes(with_interval(pairs.head(SHOWN))),
         hide_index=True,
         height="content" if len(pairs) <= 6 else 250,
-        column_order=["label", "predicted", "clips", "n", "share", "low", "high", "confidence"],
+        column_order=["label", "predicted", "clips", "n", "share", "interval", "confidence"],
         column_config={
             "label": st.column_config.TextColumn("True class"),
-            "predicted": st.column_config.TextColumn("Taken for"),
+            "predicted": st.column_config.TextColumn("Predicted"),
             "clips": st.column_config.NumberColumn(
                 "Clips", format="%.4g", help="A mean where several networks answered."
             ),
             "n": st.column_config.NumberColumn("Of", format="%.4g", help="Clips of the true class."),
             "share": PERCENT("Share", format="percent", min_value=0, max_value=1),
-            "low": st.column_config.NumberColumn("95 % from", format="percent"),
-            "high": st.column_config.NumberColumn("to", format="percent"),
+            "interval": st.column_config.TextColumn("95 % interval"),
             "confidence": st.column_config.NumberColumn("Mean confidence", format="percent"),
         },
         alt="Pairs of classes that were confused, the most frequent first.",
@@ -230,6 +229,11 @@ def plain_classes(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(**{column: table[column].map(words.plain, na_action="ignore") for column in found})
 
 
+def with_interval(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with ``low`` and ``high`` as one column to read."""
+    return table.assign(interval=[words.between(a, b) for a, b in zip(table["low"], table["high"], strict=True)])
+
+
 def doubtful_labels(records: RecordSet) -> None:
     """Clips whose label may be wrong, with what speaks against it."""
     from core.diagnostics.label_issues import label_issues
@@ -283,7 +287,7 @@ def near_duplicates(records: RecordSet) -> None:
         plain_classes(pairs),
         hide_index=True,
         height=250,
-        column_order=["clip_a", "label_a", "clip_b", "label_b", "waveforms", "why"],
+        column_order=["clip_a", "label_a", "clip_b", "label_b", *(["waveforms"] if waveforms else []), "why"],
         column_config={
             "clip_a": st.column_config.TextColumn("Clip"),
             "label_a": st.column_config.TextColumn("Labelled"),

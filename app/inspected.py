@@ -18,7 +18,7 @@ from core.recordset import RecordSet
 
 TABLE = "inspector_table"
 ROWS_SHOWN = 200  # of the table at once: as many as one scrolls through, in no time
-TABLE_PX = 372
+ROWS_SEEN, TABLE_PX = 10, 372
 OUTCOMES = {"any": "All", "right": "Right", "wrong": "Wrong", "unlabelled": "Not labelled"}
 ORDERS = {
     "given": "As recorded",
@@ -272,7 +272,7 @@ def _table(records: RecordSet, found: NDArray[np.int64], place: int) -> None:
     st.session_state[TABLE] = {"selection": {"rows": [rank - first], "columns": [], "cells": []}}
     st.dataframe(
         rows(records, shown),
-        height=TABLE_PX,
+        height="content" if len(shown) <= ROWS_SEEN else TABLE_PX,
         hide_index=True,
         key=TABLE,
         on_select=lambda: _follow_row([_named(records, int(position)) for position in shown]),

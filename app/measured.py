@@ -58,10 +58,9 @@ def headline(records: RecordSet) -> None:
         )
     spread = f"; accuracy differs between seeds by a standard deviation of {words.tenth(found.accuracy_sd_over_seeds)}"
     st.caption(
-        f"**Protocol:** {services.protocol(records, state.RECORDS.get())}. {found.seeds} "
-        f"seed{'s' * (found.seeds != 1)}{spread if found.seeds > 1 else ''}. Shares have Wilson's intervals; F1 is "
-        f"bootstrapped over {found.sources:,} source recordings ({found.bootstrap_draws:,} draws, seed "
-        f"{found.bootstrap_seed})."
+        f"**Protocol:** {services.protocol(records, state.RECORDS.get())}{spread if found.seeds > 1 else ''}. Shares "
+        f"have Wilson's intervals; F1 is bootstrapped over {found.sources:,} source recordings "
+        f"({found.bootstrap_draws:,} draws, seed {found.bootstrap_seed})."
     )
 
 
@@ -102,7 +101,7 @@ def confusions(records: RecordSet) -> None:
         alt=f"Confusion matrix of {len(records.class_names)} classes; the pairs below list its errors.",
     )
     st.caption(
-        f"A row is a true class, a column what was answered; n = {int(table['n'].sum()):,} answers"
+        f"A row is a true class, a column a predicted one; n = {int(table['n'].sum()):,} answers"
         f"{', in per cent of the row' if shown == 'shares' else ''}. Classes stand by family. "
         "Click a cell to hear the clips in it."
     )
@@ -138,9 +137,9 @@ def pairs(records: RecordSet) -> None:
         column_order=["true", "predicted", "n", "share", "interval", "back", "confidence"],
         column_config={
             "true": st.column_config.TextColumn("True class", pinned=True),
-            "predicted": st.column_config.TextColumn("Answered"),
-            "n": st.column_config.NumberColumn("Answers"),
-            "share": SHARE("Of the true class", format="percent", min_value=0, max_value=1),
+            "predicted": st.column_config.TextColumn("Predicted"),
+            "n": st.column_config.NumberColumn("n", help="Answers."),
+            "share": st.column_config.NumberColumn("Share", format="percent", help="Of the true class."),
             "interval": st.column_config.TextColumn("95 % interval"),
             "back": st.column_config.NumberColumn("The other way round"),
             "confidence": SHARE("Mean confidence", format="percent", min_value=0, max_value=1),
@@ -168,8 +167,8 @@ def classes(records: RecordSet) -> None:
         "n": st.column_config.NumberColumn("Clips"),
     }
     for measure, name in (("precision", "Precision"), ("recall", "Recall"), ("f1", "F1")):
-        config[measure] = SHARE(name, format="percent", min_value=0, max_value=1)
-        config[f"{measure}_interval"] = st.column_config.TextColumn(f"{name}, 95 %")
+        config[measure] = SHARE(name, format="percent", min_value=0, max_value=1, width=100)
+        config[f"{measure}_interval"] = st.column_config.TextColumn("95 % interval")
     st.dataframe(
         shown, hide_index=True, column_order=list(config), column_config=config, alt="Every class with intervals."
     )
@@ -273,4 +272,4 @@ def _plainly(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
 
 def _intervals(table: pd.DataFrame, low: str, high: str) -> list[str]:
     pairs = zip(table[low], table[high], strict=True)
-    return [f"{words.tenth(a)} to {words.tenth(b)}" if a == a else "not defined" for a, b in pairs]
+    return [words.between(a, b) if a == a else "not defined" for a, b in pairs]

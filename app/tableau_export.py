@@ -73,7 +73,7 @@ def choose() -> TableauChoice:
             index=list(hyper.VERSIONS).index(hyper.VERSION),
             format_func=lambda version: hyper.VERSIONS[version],
             key=state.TABLEAU_VERSION.name,
-            width=240,
+            width=280,
             disabled=not hyper.available(),
             help="Version of the .hyper file's format; older Tableau does not read newer ones.",
         )
@@ -161,7 +161,10 @@ def contents(choice: TableauChoice, done: Exported) -> None:
         hide_index=True,
         height="content",
         key="tableau_tables",
-        column_config={"Rows": st.column_config.NumberColumn(format="localized")},
+        column_config={
+            "Table": st.column_config.TextColumn(width=140),
+            "Rows": st.column_config.NumberColumn(format="localized", width=70),
+        },
         alt="Every table of the export with its number of rows.",
     )
     name = st.selectbox("Table", [table.name for table in schema.TABLES], key=state.TABLEAU_TABLE.name, width=420)

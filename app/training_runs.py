@@ -34,9 +34,9 @@ def runs_table(runs: Sequence[RunFacts], *, key: str) -> None:
                 "Run": run.name,
                 "State": words.plain(run.state),
                 "Accuracy": words.accuracy(run),
+                "Changed (UTC)": run.changed_at,
                 "Dataset": run.dataset,
                 "Trained": f"{run.protocol}, {run.epochs} epochs" if run.protocol else "",
-                "Changed (UTC)": run.changed_at,
                 "Model": run.fingerprint[:12],
             }
             for run in runs
@@ -132,5 +132,5 @@ def _confusion(run: RunFacts, member: str | None, key: str) -> None:
     answers = "answers of all networks" if shown["member"].nunique() > 1 else "held-out clips"
     st.caption(
         f"n = {n:,} {answers} after epoch {epoch}, {words.percent(right / n)} on the diagonal, which is right. "
-        "A strong cell off it is a pair that the network mixes up."
+        "A strong cell off it is a pair that the network mixes up; the pointer names its classes."
     )

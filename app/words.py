@@ -176,6 +176,11 @@ def accuracy(run: RunFacts) -> str:
     return f"{tenth(run.accuracy)} ({tenth(run.low)} to {tenth(run.high)}, n{SPACE}={SPACE}{run.n:,})"
 
 
+def between(low: float, high: float) -> str:
+    """``92.7 to 96.9 %``: an interval in a table."""
+    return f"{low * 100:.1f} to {tenth(high)}"
+
+
 def tenth(share: float) -> str:
     """``95.2 %``."""
     return f"{share * 100:.1f}{SPACE}%"

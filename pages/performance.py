@@ -12,7 +12,7 @@ with components.errors_shown():
     if not measured.labelled(records):
         st.stop()
     measured.headline(records)
-    matrix, beside = st.columns([3, 2])
+    matrix, beside = st.columns([5, 4])
     with matrix:
         measured.confusions(records)
     with beside:

@@ -44,12 +44,14 @@ def label_issues(records: RecordSet) -> LabelIssues:
     shown = found[:SHOWN]
     suggested = clips.probabilities[shown].argmax(axis=1) if shown.size else shown
     names = np.asarray(clips.class_names, dtype=object)
+    near = neighbour_labels(records, clips.position[shown])
     table = clips.table.iloc[shown].assign(
         suggested=names[suggested],
         label_probability=clips.probabilities[shown, clips.targets[shown]],
         probability=clips.probabilities[shown, suggested],
         why=[
-            _why(records, clips, clip, answer) for clip, answer in zip(shown.tolist(), suggested.tolist(), strict=True)
+            _why(clips, clip, answer, labels)
+            for clip, answer, labels in zip(shown.tolist(), suggested.tolist(), near, strict=True)
         ],
     )
     return LabelIssues(len(clips), int(found.size), table[list(COLUMNS)].reset_index(drop=True))
@@ -73,29 +75,34 @@ def _candidates(clips: Clips, present: NDArray[np.int64]) -> NDArray[np.int64]:
     return found[clips.probabilities[found].argmax(axis=1) != clips.targets[found]]
 
 
-def _why(records: RecordSet, clips: Clips, clip: int, answer: int) -> str:
+def _why(clips: Clips, clip: int, answer: int, near: list[str]) -> str:
     """``98% sea waves, 1% helicopter; 3 of the 5 nearest clips are sea waves``."""
     label, other = (clips.class_names[k].replace("_", " ") for k in (int(clips.targets[clip]), answer))
     p, networks = clips.probabilities[clip], int(clips.networks[clip])
     said = f"{p[answer]:.0%} {other}, {p[clips.targets[clip]]:.0%} {label}"
     if networks > 1:
         said += f" (mean of {networks} networks)"
-    near = neighbour_labels(records, int(clips.position[clip]))
     alike = sum(name == clips.class_names[answer] for name in near)
     return f"{said}; {alike} of the {len(near)} nearest clips are {other}" if near else said
 
 
-def neighbour_labels(records: RecordSet, position: int, count: int = NEIGHBOURS) -> list[str]:
-    """True classes of the clips nearest to one in the embedding of its network, from other recordings.
+def neighbour_labels(records: RecordSet, positions: NDArray[np.int64], count: int = NEIGHBOURS) -> list[list[str]]:
+    """For each clip at ``positions``: true classes of the ``count`` nearest clips in the embedding of its network.
 
-    Nearest by cosine, see ``unit_rows``. Empty without embeddings.
+    Clips of its own recording are left out. Nearest by cosine, see ``unit_rows``. Empty without embeddings.
     """
-    if records.embedding is None:
-        return []
-    table = records.table
-    fold, seed, group = (table[column].iloc[position] for column in ("fold", "seed", "source_group"))
-    same = (table["fold"] == fold) & (table["seed"] == seed) & (table["source_group"] != group)
-    others = np.flatnonzero(same.to_numpy() & records.is_labelled)
-    unit = unit_rows(records.embedding[np.append(others, position)])
-    similarity = unit[:-1] @ unit[-1]
-    return [records.class_names[k] for k in records.targets[others[np.argsort(-similarity)[:count]]]]
+    near: list[list[str]] = [[] for _ in positions]
+    if records.embedding is None or not len(positions):
+        return near
+    network = records.table.groupby(["fold", "seed"], dropna=False).ngroup().to_numpy()
+    recording = pd.factorize(records.table["source_group"])[0]
+    for one in np.unique(network[positions]):
+        asked = np.flatnonzero(network[positions] == one)
+        among = np.flatnonzero((network == one) & records.is_labelled)
+        unit = unit_rows(records.embedding[np.concatenate([among, positions[asked]])])
+        similarity = unit[among.size :] @ unit[: among.size].T
+        for row, clip in zip(similarity, asked, strict=True):
+            others = np.flatnonzero(recording[among] != recording[positions[clip]])
+            nearest = among[others[np.argsort(-row[others], kind="stable")[:count]]]
+            near[clip] = [records.class_names[k] for k in records.targets[nearest]]
+    return near

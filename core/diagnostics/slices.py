@@ -181,10 +181,10 @@ def _groups(clips: Clips) -> Iterator[Slice]:
             continue
         code, found = pd.factorize(values)
         if len(found) in VALUES:
+            called = column.replace("_", " ")
             for index, value in enumerate(found):
-                yield Slice(
-                    column.replace("_", " "),
-                    f"{column.replace('_', ' ')} {value}",
-                    f"{column.replace('_', ' ')} is {value}",
-                    code == index,
-                )
+                if pd.api.types.is_bool(value):  # a flag
+                    name = f"called {called}" if value else f"not called {called}"
+                    yield Slice(called, name, name, code == index)
+                else:
+                    yield Slice(called, f"{called} {value}", f"{called} is {value}", code == index)

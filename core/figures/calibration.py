@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -11,6 +10,7 @@ NO_DATA = "No record has a true class"
 MARGIN = {"l": 10, "r": 10, "t": 10, "b": 10}
 GREY = "rgba(128, 128, 128, 0.8)"
 PERCENT = {"tickformat": ".0%"}
+QUARTERS = (0, 0.25, 0.5, 0.75, 1)
 
 
 def reliability_figure(table: pd.DataFrame) -> go.Figure:
@@ -25,15 +25,15 @@ def reliability_figure(table: pd.DataFrame) -> go.Figure:
             x=centre,
             y=filled["accuracy"],
             width=width * 0.92,
-            name="Right",
+            opacity=0.65,
+            name="Right, with 95 % interval",
             error_y={
                 "type": "data",
                 "symmetric": False,
                 "array": filled["accuracy_high"] - filled["accuracy"],
                 "arrayminus": filled["accuracy"] - filled["accuracy_low"],
-                "color": GREY,
-                "thickness": 1.5,
-                "width": 3,
+                "thickness": 2,
+                "width": 4,
             },
             customdata=filled[["n", "confidence", "accuracy_low", "accuracy_high"]],
             hovertemplate="%{y:.1%} right (%{customdata[2]:.1%} to %{customdata[3]:.1%})<br>"
@@ -42,26 +42,14 @@ def reliability_figure(table: pd.DataFrame) -> go.Figure:
         row=1,
         col=1,
     )
-    points = {"x": filled["confidence"], "y": filled["confidence"], "mode": "markers", "name": "Mean confidence"}
-    figure.add_trace(
-        go.Scatter(**points, marker={"symbol": "line-ew-open", "size": 14}, hoverinfo="skip"), row=1, col=1
-    )
-    diagonal = {"x": [0, 1], "y": [0, 1], "mode": "lines", "name": "Perfect", "hoverinfo": "skip"}
+    diagonal = {"x": [0, 1], "y": [0, 1], "mode": "lines", "name": "Perfect calibration", "hoverinfo": "skip"}
     figure.add_trace(go.Scatter(**diagonal, line={"dash": "dash", "color": GREY}), row=1, col=1)
     n = int(filled["n"].sum())
-    means = {"Accuracy": "accuracy", "Mean confidence": "confidence"}
-    for (name, column), dash in zip(means.items(), ("dot", "dashdot"), strict=True):
-        mean = float(np.average(filled[column], weights=filled["n"]))
-        label = f"{name} {mean:.1%}"
-        line = {"dash": dash, "width": 1.5, "color": GREY}
-        figure.add_trace(
-            go.Scatter(x=[mean, mean], y=[0, 1], mode="lines", name=label, line=line, hoverinfo="name"), row=1, col=1
-        )
     counts = {"x": centre, "y": filled["n"], "width": width * 0.92, "showlegend": False, "marker_color": GREY}
     figure.add_trace(go.Bar(**counts, hovertemplate="n = %{y:,}<extra></extra>"), row=2, col=1)
-    figure.update_xaxes(range=[0, 1], **PERCENT)
+    figure.update_xaxes(range=[0, 1.005], tickvals=QUARTERS, **PERCENT)
     figure.update_xaxes(title_text="Confidence", row=2, col=1)
-    figure.update_yaxes(title_text="Right", range=[0, 1.02], row=1, col=1, **PERCENT)
+    figure.update_yaxes(title_text="Share right", range=[0, 1.02], row=1, col=1, **PERCENT)
     figure.update_yaxes(title_text=f"Answers, n = {n:,}", nticks=3, row=2, col=1)
     figure.update_layout(height=460, margin=MARGIN, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})
     return figure
@@ -87,8 +75,8 @@ def histogram_figure(table: pd.DataFrame) -> go.Figure:
                 "%{y:.1%} of these<extra></extra>",
             )
         )
-    figure.update_xaxes(title_text="Confidence", range=[0, 1], **PERCENT)
-    figure.update_yaxes(title_text="Share of right, of wrong answers", **PERCENT)
+    figure.update_xaxes(title_text="Confidence", range=[0, 1.005], tickvals=QUARTERS, **PERCENT)
+    figure.update_yaxes(title_text="Share of right, of wrong", **PERCENT)
     legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
     figure.update_layout(barmode="overlay", height=320, margin=MARGIN, legend=legend)
     return figure
@@ -126,10 +114,10 @@ def risk_coverage_figure(curve: pd.DataFrame, *, coverage: float | None = None) 
     )
     if coverage:
         figure.add_vline(coverage, line={"dash": "dash", "color": GREY})
-    figure.update_xaxes(title_text="Coverage: share of answers accepted, the surest first", range=[0, 1.01], **PERCENT)
+    figure.update_xaxes(title_text="Coverage: share accepted", range=[0, 1.01], **PERCENT)
     settled = curve[curve["coverage"] >= 0.05]
     top = max(float(settled["high"].max()) if len(settled) else 1.0, 0.01) * 1.1
-    figure.update_yaxes(title_text="Risk: wrong among these", range=[0, min(top, 1.02)], **PERCENT)
+    figure.update_yaxes(title_text="Risk: share wrong", range=[0, min(top, 1.02)], **PERCENT)
     legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
     figure.update_layout(height=340, margin=MARGIN, legend=legend)
     return figure

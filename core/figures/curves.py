@@ -20,7 +20,8 @@ HOVER = {"Loss (nats)": "%{y:.3f}", "Accuracy": "%{y:.1%}", "Learning rate": "%{
 DASHED = {"held out"}
 HEIGHT_PX = 300
 FEW_EPOCHS = 10  # so few are drawn as points, too
-CELL_PX, LABELLED_CELLS = 30, 15  # more classes than this: counts only on hover
+CELL_PX, LABELLED_CELLS = 30, 15  # more classes than this: names and counts only on hover
+UNLABELLED_PX = 560
 NO_DATA = "No epoch is recorded here"
 
 
@@ -81,7 +82,7 @@ def confusion_by_epoch_figure(counts: pd.DataFrame, class_names: Sequence[str]) 
     size = len(class_names)
     matrix = np.zeros((size, size), dtype=int)
     np.add.at(matrix, (counts["true"].to_numpy(dtype=int), counts["predicted"].to_numpy(dtype=int)), counts["n"])
-    names = [name.replace("_", " ") for name in class_names]
+    names = [name.replace("_", " ").capitalize() for name in class_names]
     labelled = size <= LABELLED_CELLS
     figure = go.Figure(
         go.Heatmap(
@@ -91,15 +92,17 @@ def confusion_by_epoch_figure(counts: pd.DataFrame, class_names: Sequence[str]) 
             coloraxis="coloraxis",
             text=np.where(matrix > 0, matrix.astype(str), "") if labelled else None,
             texttemplate="%{text}" if labelled else None,
-            hovertemplate="true %{y}<br>taken for %{x}<br>%{z} clips<extra></extra>",
+            hovertemplate="true %{y}<br>predicted %{x}<br>%{z} clips<extra></extra>",
         )
     )
-    figure.update_yaxes(title_text="True class", autorange="reversed", automargin=True, showgrid=False)
-    figure.update_xaxes(title_text="Taken for", tickangle=-60, automargin=True, showgrid=False)
+    axis = {"automargin": True, "showgrid": False, "ticks": "", "showticklabels": labelled}
+    figure.update_yaxes(title_text="True class", autorange="reversed", **axis)
+    figure.update_xaxes(title_text="Predicted class", tickangle=-60, **axis)
+    bar = {"title": "Clips", "thickness": 10, "outlinewidth": 0, "tickformat": "d", "nticks": 4}
     figure.update_layout(
-        height=190 + CELL_PX * max(6, min(size, 30)),
+        height=190 + CELL_PX * max(6, size) if labelled else UNLABELLED_PX,
         margin={"l": 10, "r": 10, "t": 10, "b": 10},
-        coloraxis={"colorbar": {"title": "clips", "thickness": 10, "outlinewidth": 0}, "cmin": 0},
+        coloraxis={"colorbar": bar, "cmin": 0, "showscale": not labelled},
     )
     return figure
 

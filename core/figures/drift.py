@@ -5,25 +5,22 @@ Colours are left to the page's theme: the reference has its first, the current r
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from core.diagnostics.drift_report import ClassDrift, DriftReport, FeatureDrift
 
-PANELS_A_ROW, PANEL_PX = 2, 270
-# Streamlit's own stand-ins for the first two colours of the page's theme: every panel needs the same two.
+PANEL_PX = 270
+# Streamlit's own stand-ins for the first two colours of the page's theme, also where one side is missing.
 COLOURS = ("#000001", "#000002")
+GREY = "rgb(128, 128, 128)"  # stands out from light and dark pages
 ROW_PX = 24
 CLASSES_SHOWN = 15
 LARGE = 0.2  # standard deviations
 REFERENCE, CURRENT = "Reference", "Current"
 VERDICTS = {"not_enough_data": "Not enough data", "no_drift": "No drift", "drift": "Drift"}
 NAMES = {
-    "rms_dbfs": "Level (RMS)",
+    "rms_dbfs": "RMS level",
     "peak_dbfs": "Peak level",
     "loudness_lufs": "Loudness",
     "crest_factor_db": "Crest factor",
@@ -67,14 +64,12 @@ def effects_figure(report: DriftReport) -> go.Figure:
         x=[row.null_95 for row in rows],
         y=names,
         mode="markers",
-        marker={"symbol": "line-ns", "size": 14, "line": {"width": 2}},
+        marker={"symbol": "line-ns", "size": 14, "line": {"width": 2, "color": GREY}},
         name="Chance alone, 95 %",
         hovertemplate="%{y}: chance stays under %{x:.2f} sd 95 times in 100<extra></extra>",
     )
-    figure.add_vline(LARGE, line_dash="dot", line_width=1, opacity=0.6)
-    figure.update_xaxes(
-        title_text="Effect: Wasserstein distance (standard deviations of the reference)", rangemode="tozero"
-    )
+    figure.add_vline(LARGE, line_dash="dot", line_width=1.5, line_color=GREY)
+    figure.update_xaxes(title_text="Effect (sd of the reference)", rangemode="tozero")
     figure.update_yaxes(categoryorder="array", categoryarray=names, automargin=True)
     figure.update_layout(
         height=130 + ROW_PX * len(rows),
@@ -94,37 +89,26 @@ def _facts(row: FeatureDrift) -> list[str]:
     ]
 
 
-def distributions_figure(table: pd.DataFrame, features: Sequence[str]) -> go.Figure:
-    """Histograms of ``distribution_table``, reference and current overlaid, a panel for each of ``features``."""
-    shown = [name for name in features if (table["feature"] == name).any()]
-    if not shown:
-        return empty_figure("Choose a descriptor")
-    rows = math.ceil(len(shown) / PANELS_A_ROW)
-    units = {name: table.loc[table["feature"] == name, "unit"].iloc[0] for name in shown}
-    figure = make_subplots(
-        rows=rows,
-        cols=min(PANELS_A_ROW, len(shown)),
-        subplot_titles=[plain(name) for name in shown],
-        horizontal_spacing=0.1,
-        vertical_spacing=0.45 / rows,
-    )
-    for position, name in enumerate(shown):
-        row, column = position // PANELS_A_ROW + 1, position % PANELS_A_ROW + 1
-        for side, label in (("reference", REFERENCE), ("current", CURRENT)):
-            _add_steps(figure, table[(table["feature"] == name) & (table["set"] == side)], label, position, row, column)
-        figure.update_xaxes(title_text=units[name], title_standoff=2, nticks=5, row=row, col=column)
-        if column == 1:
-            figure.update_yaxes(title_text="Share of sounds", row=row, col=column)
-    figure.update_yaxes(tickformat=".0%", rangemode="tozero", nticks=4)
+def distribution_figure(table: pd.DataFrame, feature: str) -> go.Figure:
+    """Histogram of one feature of ``distribution_table``, reference and current overlaid."""
+    bins = table[table["feature"] == feature]
+    if bins.empty:
+        return empty_figure(f"{plain(feature)} was not measured")
+    figure = go.Figure()
+    for side, label in (("reference", REFERENCE), ("current", CURRENT)):
+        _add_steps(figure, bins[bins["set"] == side], label)
+    unit = str(bins["unit"].iloc[0])
+    figure.update_xaxes(title_text=f"{plain(feature)} ({unit})" if unit else plain(feature), nticks=6)
+    figure.update_yaxes(title_text="Share of sounds", tickformat=".0%", rangemode="tozero", nticks=4)
     figure.update_layout(
-        height=60 + PANEL_PX * rows,
-        margin={"l": 10, "r": 10, "t": 70, "b": 10},
-        legend={"orientation": "h", "y": 1.0, "yanchor": "top", "x": 0, "yref": "container"},
+        height=PANEL_PX,
+        margin={"l": 10, "r": 10, "t": 10, "b": 10},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
     )
     return figure
 
 
-def _add_steps(figure: go.Figure, bins: pd.DataFrame, label: str, position: int, row: int, column: int) -> None:
+def _add_steps(figure: go.Figure, bins: pd.DataFrame, label: str) -> None:
     if bins.empty or not int(bins["n_set"].iloc[0]):
         return
     edges = [*bins["low"], bins["high"].iloc[-1]]
@@ -141,12 +125,8 @@ def _add_steps(figure: go.Figure, bins: pd.DataFrame, label: str, position: int,
             },
             fill="tozeroy",
             name=f"{label} (n = {int(bins['n_set'].iloc[0]):,})",
-            legendgroup=label,
-            showlegend=position == 0,
             hovertemplate=f"{label}: from %{{x:.4g}} on, %{{y:.1%}}<extra></extra>",
-        ),
-        row=row,
-        col=column,
+        )
     )
 
 
@@ -175,7 +155,7 @@ def classes_figure(mix: ClassDrift, n_reference: int, n_current: int) -> go.Figu
         barmode="group",
         height=120 + 1.6 * ROW_PX * len(moved),
         margin={"l": 10, "r": 10, "t": 40, "b": 10},
-        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "traceorder": "normal"},
+        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "traceorder": "reversed"},
     )
     return figure
 

@@ -48,7 +48,7 @@ def map_figure(drawn: SoundMap, table: pd.DataFrame, colour: pd.Series, called: 
         figure.add_trace(_behind(drawn.ground))
         figure.data = (figure.data[-1], *figure.data[:-1])  # drawn first
     axis = "Principal axis" if drawn.method == "PCA" else "t-SNE axis"
-    quiet = {"showticklabels": False, "zeroline": False}
+    quiet = {"showticklabels": False, "zeroline": False, "showgrid": False}
     figure.update_xaxes(title_text=f"{axis} 1 (no unit)", **quiet)
     figure.update_yaxes(title_text=f"{axis} 2 (no unit)", **quiet)
     figure.update_layout(height=MAP_PX, margin=MARGIN, hovermode="closest", clickmode="event+select")
@@ -115,13 +115,10 @@ def slices_figure(table: pd.DataFrame, average: float) -> go.Figure:
                 ),
             )
         )
-    figure.add_vline(average, line={"color": GREY, "width": 1.5}, annotation_text="average")
-    figure.add_vline(
-        WEAK_RATIO * average,
-        line={"color": GREY, "width": 1.5, "dash": "dash"},
-        annotation_text="weak",
-        annotation_position="top left",
-    )
+    for at, called, dash in ((average, "average", "solid"), (WEAK_RATIO * average, "weak below", "dash")):
+        line = {"color": GREY, "width": 1.5, "dash": dash}
+        figure.add_vline(at, line=line)
+        figure.add_trace(go.Scatter(x=[None], y=[names[0]], mode="lines", line=line, name=f"{called} {at:.0%}"))
     figure.update_xaxes(title_text="Accuracy, with 95 % interval", tickformat=".0%", range=[-0.02, 1.05])
     figure.update_yaxes(autorange="reversed", automargin=True, categoryorder="array", categoryarray=names)
     figure.update_layout(

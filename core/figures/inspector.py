@@ -14,6 +14,7 @@ from plotly.subplots import make_subplots
 from core.diagnostics.descriptors import SD_OF_IQR
 from core.explain import Stage
 from core.figures.audio import empty
+from core.figures.drift import plain
 
 MOST_SPREADS = 6.0  # farther out stands at the edge, as an arrow
 ROW_PX = 26
@@ -30,7 +31,7 @@ def standing_figure(table: pd.DataFrame, *, sound: str, others: str) -> go.Figur
     if known.empty:
         return empty()
     spread = (known["p75"] - known["p25"]) / SD_OF_IQR
-    names = [_plain(row) for row in known.itertuples()]
+    names = [f"{plain(str(row.descriptor))} ({row.unit})" for row in known.itertuples()]
     figure = go.Figure()
     for low, high, width, called in BANDS:
         ends = [((known[end] - known["p50"]) / spread).clip(-MOST_SPREADS, MOST_SPREADS) for end in (low, high)]
@@ -66,7 +67,7 @@ def standing_figure(table: pd.DataFrame, *, sound: str, others: str) -> go.Figur
         )
     )
     figure.update_xaxes(
-        title_text="Robust standard deviations from the median",
+        title_text="Robust sd from the median",
         range=[-MOST_SPREADS - 0.4, MOST_SPREADS + 0.4],
         zeroline=True,
     )
@@ -79,12 +80,6 @@ def standing_figure(table: pd.DataFrame, *, sound: str, others: str) -> go.Figur
     return figure
 
 
-def _plain(row: object) -> str:
-    name, unit = str(getattr(row, "descriptor", "")), str(getattr(row, "unit", ""))
-    words = name.removesuffix("_" + unit.lower().replace("/", "_")).replace("_", " ")
-    return f"{words} ({unit})"
-
-
 def thumbnails_figure(stages: Sequence[Stage], *, channels: int, span_s: tuple[float, float]) -> go.Figure:
     """A row a stage: the mean over its channels, then the ``channels`` that respond most strongly; low pitches below.
 
@@ -93,7 +88,7 @@ def thumbnails_figure(stages: Sequence[Stage], *, channels: int, span_s: tuple[f
     if not stages:
         return empty()
     columns = 1 + channels
-    titles = ["mean", *(f"no. {n}" for n in range(1, channels + 1))]
+    titles = ["Mean", *(f"no. {n}" for n in range(1, channels + 1))]
     figure = make_subplots(
         rows=len(stages), cols=columns, column_titles=titles, horizontal_spacing=0.008, vertical_spacing=0.03
     )
@@ -103,10 +98,11 @@ def thumbnails_figure(stages: Sequence[Stage], *, channels: int, span_s: tuple[f
         for column, (name, values) in enumerate(pictures, start=1):
             figure.add_trace(_thumbnail(name, values, span_s), row=row, col=column)
         shape = " × ".join(map(str, stage.maps.shape))
-        figure.update_yaxes(title_text=f"{stage.name}<br>{shape}", title_font_size=10, row=row, col=1)
-    figure.update_xaxes(showticklabels=False)
-    figure.update_xaxes(showticklabels=True, title_text="s", title_standoff=2, row=len(stages), nticks=3)
-    figure.update_yaxes(showticklabels=False)
+        name = stage.name.replace("stage", "stage ").capitalize()
+        figure.update_yaxes(title_text=f"{name}<br>{shape}", title_font_size=10, row=row, col=1)
+    figure.update_xaxes(showticklabels=False, ticks="")
+    figure.update_xaxes(showticklabels=True, title_text="Time (s)", title_standoff=2, row=len(stages), nticks=3, col=1)
+    figure.update_yaxes(showticklabels=False, ticks="")
     figure.update_layout(height=70 + THUMBNAIL_PX * len(stages), margin={"l": 10, "r": 10, "t": 24, "b": 10})
     figure.update_annotations(font_size=11)
     return figure

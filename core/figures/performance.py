@@ -18,7 +18,7 @@ Shown = Literal["counts", "shares", "errors"]
 CELL = "cell"  # name of the selection: a click gives the cell's true and predicted class
 FEW_CLASSES, CELL_PX, SMALL_CELL_PX, ROW_PX = 14, 38, 24, 26
 NO_DATA = "Nothing to show"
-PLAIN = "replace(datum.value, /_/g, ' ')"  # of class names on an axis
+PLAIN = "upper(slice(datum.value, 0, 1)) + replace(slice(datum.value, 1), /_/g, ' ')"  # of class names on an axis
 MARGIN = {"l": 10, "r": 10, "t": 10, "b": 10}
 
 
@@ -39,22 +39,21 @@ def confusion_figure(table: pd.DataFrame, *, shown: Shown = "counts", dark: bool
     side = CELL_PX if len(order) <= FEW_CLASSES else SMALL_CELL_PX
     axis: dict[str, Any] = {"labelExpr": PLAIN, "labelLimit": 130, "labelOverlap": False}
     base = alt.Chart(cells).encode(
-        x=alt.X("predicted:N", sort=order, title="Answered", axis=alt.Axis(labelAngle=-60, **axis)),
+        x=alt.X("predicted:N", sort=order, title="Predicted class", axis=alt.Axis(labelAngle=-60, **axis)),
         y=alt.Y("true:N", sort=order, title="True class", axis=alt.Axis(**axis)),
         tooltip=[
             alt.Tooltip("true:N", title="True class"),
-            alt.Tooltip("predicted:N", title="Answered"),
+            alt.Tooltip("predicted:N", title="Predicted class"),
             alt.Tooltip("n:Q", title="Answers", format=",d"),
             alt.Tooltip("of:Q", title="of the true class's", format=",d"),
             alt.Tooltip("share:Q", title="Share of them", format=".1%"),
         ],
     )
     scale = alt.Scale(type="sqrt", domain=[0, top])
-    legend = alt.Legend(title=None, format=".0%" if shown == "shares" else "~s", gradientLength=160, tickCount=4)
     click = alt.selection_point(name=CELL, fields=["true", "predicted"], empty=False)
     rectangles = (
         base.mark_rect(stroke="grey", strokeOpacity=0.25, cursor="pointer")
-        .encode(color=alt.Color("value:Q", scale=scale, legend=legend))
+        .encode(color=alt.Color("value:Q", scale=scale, legend=None))
         .add_params(click)
     )
     on_strong, on_weak = ("#0f161c", "#e6edf2") if dark else ("#ffffff", "#1c2733")

@@ -87,7 +87,7 @@ def test_the_demo_raises_an_alarm_and_names_its_cause(open_app: OpenApp) -> None
     assert "Drift, 200 current records against 400." in page.error[0].value
     assert "14 dB quieter" in page.error[0].value
     assert "Nothing above 8 kHz" in page.error[0].value
-    assert len(page.get("plotly_chart")) == 4
+    assert len(page.get("plotly_chart")) == 7  # effects, four distributions, classes, map
     assert "Grey: the 400 clips that this network was trained on" in texts(page)
     measured = {metric.label: metric.value for metric in page.metric}
     assert measured["Unknown sounds"].endswith("%")

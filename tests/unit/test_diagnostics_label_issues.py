@@ -51,10 +51,10 @@ def test_no_more_are_explained_than_anybody_listens_to() -> None:
 def test_neighbours_are_of_the_same_network_and_of_other_recordings() -> None:
     records = answers(seeds=2)
     assert records.embedding is not None
-    near = neighbour_labels(records, 0, count=3)
+    near = neighbour_labels(records, np.array([0]), count=3)[0]
     table = records.table
     mask = (table["fold"] == table["fold"][0]) & (table["seed"] == 0) & (table["source_group"] != "recording0")
     roots = np.sqrt(records.embedding)
     cosine = roots @ roots[0] / np.linalg.norm(roots, axis=1) / np.linalg.norm(roots[0])
     assert near == table["label"][mask].iloc[np.argsort(-cosine[mask])[:3]].to_list()
-    assert neighbour_labels(answers(embedded=False), 0) == []
+    assert neighbour_labels(answers(embedded=False), np.array([0])) == [[]]

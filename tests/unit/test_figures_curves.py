@@ -40,7 +40,7 @@ def test_confusion_counts_stand_at_true_and_predicted_summed_over_networks() -> 
     counts = pd.DataFrame({"true": [0, 1, 1], "predicted": [0, 0, 0], "n": [2, 3, 4]})
     (heat,) = confusion_by_epoch_figure(counts, ("dog", "sea_waves")).data
     assert heat.z.tolist() == [[2, 0], [7, 0]]
-    assert list(heat.y) == ["dog", "sea waves"]
+    assert list(heat.y) == ["Dog", "Sea waves"]
 
 
 def test_many_classes_are_counted_on_hover_only() -> None:

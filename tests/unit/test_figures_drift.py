@@ -6,7 +6,7 @@ from core.diagnostics.drift import compare
 from core.diagnostics.drift_report import DriftReport
 from core.diagnostics.drift_tables import DAY_COLUMNS, distribution_table
 from core.drift_demo import recorded_demo
-from core.figures.drift import classes_figure, days_figure, distributions_figure, effects_figure, plain
+from core.figures.drift import classes_figure, days_figure, distribution_figure, effects_figure, plain
 from core.recordset import RecordSet
 from core.sources import shipped
 
@@ -26,14 +26,15 @@ def test_every_descriptor_is_a_bar_with_what_chance_gives(report: DriftReport) -
     flagged, others, chance = figure.data
     assert len(flagged.x) + len(others.x) == len(chance.x) == 18
     assert plain("loudness_lufs") in flagged.y
-    assert "standard deviations" in figure.layout.xaxis.title.text
+    assert figure.layout.xaxis.title.text == "Effect (sd of the reference)"
 
 
 def test_distributions_are_overlaid_with_their_n(pair: tuple[RecordSet, RecordSet]) -> None:
-    figure = distributions_figure(distribution_table(*pair), ["loudness_lufs", "mel_band_8_db", "nonsense"])
-    assert [trace.name for trace in figure.data[:2]] == ["Reference (n = 400)", "Current (n = 200)"]
-    assert len(figure.data) == 4
-    assert figure.layout.xaxis.title.text == "LUFS"
+    table = distribution_table(*pair)
+    figure = distribution_figure(table, "loudness_lufs")
+    assert [trace.name for trace in figure.data] == ["Reference (n = 400)", "Current (n = 200)"]
+    assert figure.layout.xaxis.title.text == "Loudness (LUFS)"
+    assert not distribution_figure(table, "nonsense").data
 
 
 def test_the_class_mix_shows_both_sides(report: DriftReport) -> None:
@@ -59,6 +60,6 @@ def test_nothing_to_show_is_said(pair: tuple[RecordSet, RecordSet]) -> None:
         effects_figure(report),
         classes_figure(report.classes, 0, 0),
         days_figure(pd.DataFrame(columns=list(DAY_COLUMNS))),
-        distributions_figure(distribution_table(none, none), []),
+        distribution_figure(distribution_table(none, none), "rms_dbfs"),
     ):
         assert figure.layout.annotations[0].text

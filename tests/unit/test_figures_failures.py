@@ -69,7 +69,9 @@ def test_colours_are_as_many_as_eyes_tell_apart() -> None:
 def test_slices_show_their_intervals_and_the_line_of_the_rule() -> None:
     table = slice_table(answers(accuracy=0.7))
     figure = slices_figure(table, average=0.75)
-    assert sum(len(trace.x) for trace in figure.data) == min(15, len(table))
+    slices = [trace for trace in figure.data if trace.mode == "markers"]
+    assert sum(len(trace.x) for trace in slices) == min(15, len(table))
+    assert [trace.name for trace in figure.data if trace.mode == "lines"] == ["average 75%", "weak below 60%"]
     trace = figure.data[0]
     np.testing.assert_allclose(trace.x + trace.error_x.array, trace.customdata[:, 4].astype(float))
     assert [shape.x0 for shape in figure.layout.shapes] == pytest.approx([0.75, 0.6])

@@ -17,9 +17,9 @@ def test_every_defined_descriptor_has_a_row_with_its_unit() -> None:
     figure = standing_figure(table(), sound="this sound", others="rain (n = 40)")
     marks = figure.data[-1]
     assert len(marks.y) == len(NAMES) - 1
-    assert "spectral centroid (Hz)" in marks.y
-    assert "rms (dBFS)" not in marks.y
-    assert figure.layout.xaxis.title.text == "Robust standard deviations from the median"
+    assert "Spectral centroid (Hz)" in marks.y
+    assert "RMS level (dBFS)" not in marks.y
+    assert figure.layout.xaxis.title.text == "Robust sd from the median"
     assert [trace.name for trace in figure.data] == [
         "rain (n = 40), 5th to 95th percentile",
         "rain (n = 40), middle half",
@@ -29,7 +29,7 @@ def test_every_defined_descriptor_has_a_row_with_its_unit() -> None:
 
 def test_what_lies_far_out_stands_at_the_edge_as_an_arrow() -> None:
     marks = standing_figure(table(), sound="s", others="o").data[-1]
-    place = list(marks.y).index("peak (dBFS)")
+    place = list(marks.y).index("Peak level (dBFS)")
     assert marks.x[place] == MOST_SPREADS
     assert marks.marker.symbol[place] == "triangle-right"
 
@@ -38,7 +38,7 @@ def test_a_bar_is_the_class_in_the_same_units_as_the_sound() -> None:
     given = table()
     row = given.set_index("descriptor").loc["crest_factor_db"]
     bars = standing_figure(given, sound="s", others="o").data[0]
-    place = list(bars.y).index("crest factor (dB)")
+    place = list(bars.y).index("Crest factor (dB)")
     spread = (row["value"] - row["p50"]) / row["spreads"]
     np.testing.assert_allclose(bars.x[place : place + 2], [(row[end] - row["p50"]) / spread for end in ("p05", "p95")])
 
