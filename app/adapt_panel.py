@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from app import components, services, state, words
+from app.jobs_panel import where_to_train
 
 if TYPE_CHECKING:
     from core.adaptation import Plan
@@ -58,6 +59,7 @@ def _told(planned: Plan) -> None:
 
 def _launch(desk: Administration, base: Dataset, planned: Plan) -> None:
     with st.container(horizontal=True):
+        where = where_to_train(state.ADAPT_WHERE)
         epochs = int(st.number_input("Epochs", 1, 1_000, EPOCHS, key=state.ADAPT_EPOCHS.name, width=140))
         rate = st.number_input(
             "Learning rate", 1e-6, 1e-1, LEARNING_RATE, format="%.5f", step=1e-4, key=state.ADAPT_RATE.name, width=160
@@ -69,7 +71,10 @@ def _launch(desk: Administration, base: Dataset, planned: Plan) -> None:
         "cross-validation of your own, all clips. People correct what was wrong, so the served model looks worse on "
         "these sounds than it is."
     )
+    if where == "modal":
+        st.caption("Your sounds and the model are uploaded to the Volume of your Modal account.")
     if st.button("Adapt", type="primary", icon=":material/tune:", key="admin_adapt"):
         with components.errors_shown():
-            job = desk.adapt(base, planned, init=services.starting_model(), epochs=epochs, learning_rate=rate)
+            start = services.starting_model()
+            job = desk.adapt(base, planned, init=start, epochs=epochs, learning_rate=rate, where=where)
             st.toast(f"Queued {job.id}.", icon=":material/schedule:")

@@ -87,7 +87,7 @@ def _request(dataset: Path, layout: Layout) -> TrainingRequest:
             "One fold is quick and uncalibrated. A cross-validation trains every fold and one network on all clips, "
             "and fits calibration and the rule for unknown sounds.",
         )
-        where = _one_of("Where", {place: WHERE[place] for place in services.trainers()}, state.LAUNCH_WHERE)
+        where = where_to_train(state.LAUNCH_WHERE)
         augmentation = _one_of(
             "Augmentation",
             AUGMENTATION,
@@ -140,6 +140,11 @@ def _one_of(label: str, options: dict[T, str], key: state.Key[T], why: str | Non
         help=why,
     )
     return chosen
+
+
+def where_to_train(key: state.Key[Where]) -> Where:
+    """Ask on which of the machines that are set up."""
+    return _one_of("Where", {place: WHERE[place] for place in services.trainers()}, key)
 
 
 def _fold(fold: int | None) -> str:

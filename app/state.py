@@ -124,6 +124,7 @@ LAUNCH_RATE: Key[float] = Key("launch_rate", 0.0)
 LAUNCH_AUGMENTATION: Key[Augmentation] = Key("launch_augmentation", "full")
 ADAPT_EPOCHS: Key[int] = Key("adapt_epochs", 0)
 ADAPT_RATE: Key[float] = Key("adapt_rate", 0.0)
+ADAPT_WHERE: Key[Where] = Key("adapt_where", "local")
 ADMIN_OTHER: Key[str | None] = Key("admin_other", None)  # run that it is compared with
 ADMIN_RUN: Key[str] = Key("admin_run", "")  # of the Models tab
 

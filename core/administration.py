@@ -37,17 +37,27 @@ class Administration:
         with self._action("launch", _asked(request)) as admin:
             return self._trainer(request.where).start_training(request, asked_by=admin.name)
 
-    def adapt(self, base: Dataset, planned: Plan, *, init: Path, epochs: int, learning_rate: float) -> Job:
+    def adapt(
+        self,
+        base: Dataset,
+        planned: Plan,
+        *,
+        init: Path,
+        epochs: int,
+        learning_rate: float,
+        where: Where = "local",
+    ) -> Job:
         """Write ``base`` and the own sounds of ``planned`` as a dataset; queue a cross-validation from ``init``."""
         with self._action("adapt", f"{base.name} with {len(planned.taken)} own sounds") as admin:
             request = TrainingRequest(
+                where=where,
                 protocol="crossval",
                 dataset=write_adapted(self.store, base, planned, self.runs_dir),
                 init=init.absolute(),
                 epochs=epochs,
                 learning_rate=learning_rate,
             )
-            return self._trainer("local").start_training(request, asked_by=admin.name)
+            return self._trainer(where).start_training(request, asked_by=admin.name)
 
     def cancel(self, job_id: str) -> Job:
         with self._action("cancel", job_id):

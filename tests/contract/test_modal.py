@@ -281,6 +281,33 @@ def test_a_job_that_is_cancelled_resumed_and_preempted_ends_as_one(on_modal: Any
     assert not (job.run / "checkpoints").exists()  # stays on the Volume
 
 
+def test_a_cross_validation_is_fanned_out_and_outlives_whoever_waits_for_it(
+    on_modal: Any, backend: Any, tiny: Path
+) -> None:
+    request = asked(tiny, epochs=1).model_copy(update={"protocol": "crossval", "seeds": 1})
+    job = backend.trainer.start_training(request)
+    calls = on_modal.volume_path("earshot") / "runs" / job.id / "calls.json"
+    members = {"fold-1-seed-0", "fold-2-seed-0", "fold-all-seed-0"}
+    until(lambda: calls.exists() and set(json.loads(calls.read_text())) == members)
+    spawned = calls.read_text()
+    preempt(on_modal, containers(on_modal, "cross_validate")[0])
+    progress = ended(backend, job.id)
+    assert (progress.job.state, progress.epoch) == ("finished", 3), progress
+    assert calls.read_text() == spawned  # each was trained once
+    assert {run.parent.name for run in job.run.glob("members/*/metrics.json")} == members
+    found = RunFolder(job.run)
+    assert found.metrics()["n"] == len(found.records())
+    assert set(found.records()["fold"]) == {1, 2}
+    assert read_manifest(found.artifact).temperature > 0
+    assert not (job.run / "calls.json").exists()
+
+    changes = ("augment.crop_s=0.5", "batch_size=4")  # the build is the one of the model it starts from
+    tuning = asked(tiny, epochs=1).model_copy(update={"init": found.path, "changes": changes})
+    tuned = backend.trainer.start_training(tuning)
+    assert ended(backend, tuned.id).job.state == "finished"
+    assert RunFolder(tuned.run).metrics()["start"]["fingerprint"] == read_manifest(found.artifact).fingerprint
+
+
 def test_a_run_that_cannot_be_is_an_answer_and_not_tried_again(backend: Any, on_modal: Any, tiny: Path) -> None:
     calls = len(on_modal.tasks)
     job = backend.trainer.start_training(asked(tiny, epochs=2).model_copy(update={"fold": 7}))

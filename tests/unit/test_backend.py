@@ -1,15 +1,19 @@
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from starlette.testclient import TestClient
 
-from core.artifact import Artifact
-from core.backend import Backend, LocalBackend
+from core.api import create_api
+from core.artifact import Artifact, save_artifact
+from core.backend import Backend, LocalBackend, backend_over
 from core.classifier import Classifier
-from core.config import Limits
-from core.errors import AudioError
+from core.config import Limits, Settings
+from core.errors import AudioError, BackendError
 from core.records import Prediction
+from core.store import Store
 
 
 def flac(duration_s: float) -> bytes:
@@ -56,6 +60,35 @@ def test_a_sound_is_decoded_once_for_its_answer_and_its_explanation(
     backend.classify([flac(2)])
     assert backend.waveform(sound).duration_s == 1
     assert len(decoded) == 3
+
+
+def test_the_api_over_modal_tells_its_failure_as_itself(
+    untrained: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"CONFIG_PATH": str(tmp_path / "none"), "TOKEN_ID": "", "TOKEN_SECRET": ""}.items():
+        monkeypatch.setenv(f"MODAL_{name}", value)
+    save_artifact(tmp_path / "artifact", untrained.net, untrained.manifest)
+    asked = Settings(backend="modal", runs_dir=tmp_path, api_key=None)
+    backend = backend_over(tmp_path / "artifact", asked)
+    assert (backend.name, backend.manifest.run_id) == ("modal", untrained.manifest.run_id)
+    api = create_api(backend, store=Store.open(f"sqlite:///{tmp_path / 'log.sqlite3'}"), settings=asked)
+    with TestClient(api, base_url="http://127.0.0.1", client=("127.0.0.1", 50_000)) as caller:
+        for answer in (
+            caller.post("/v1/classify", content=flac(1), headers={"content-type": "audio/flac"}),
+            caller.post("/v1/explain", content=flac(1), headers={"content-type": "audio/flac"}),
+            caller.get("/readyz"),
+        ):
+            assert answer.status_code == 503, answer.text
+            assert "modal setup" in answer.json()["error"]["message"]
+            assert answer.headers["retry-after"]
+        assert caller.get("/v1/model").json()["backend"] == "modal"
+        assert caller.get("/healthz").json()["backend"] == "modal"
+
+
+def test_a_backend_that_is_not_installed_is_told(untrained: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.backend.MODAL", "no_such_module")
+    with pytest.raises(BackendError, match="EARSHOT_BACKEND=local"):
+        backend_over(Path(), Settings(backend="modal"))
 
 
 def test_health_says_where_it_would_answer(untrained: Artifact) -> None:
