@@ -6,8 +6,10 @@ It lies beside the repository, in ``shared/tools``. Without it the tests that ne
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -39,7 +41,22 @@ def _module() -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    vars(module)["sync_tree"] = newer_files
     return module
+
+
+def newer_files(source: Path, target: Path) -> None:
+    """Copy what is newer, whole. As on Modal, a commit of one container takes back no file that another one wrote."""
+    target.mkdir(parents=True, exist_ok=True)
+    for path in sorted(source.rglob("*")):
+        copy = target / path.relative_to(source)
+        with contextlib.suppress(FileNotFoundError):  # a temporary file, renamed meanwhile
+            if path.is_dir():
+                copy.mkdir(exist_ok=True)
+            elif not copy.exists() or copy.stat().st_mtime_ns < path.stat().st_mtime_ns:
+                part = copy.with_name(f".{copy.name}.{time.monotonic_ns()}.tmp")
+                shutil.copy2(path, part)
+                part.replace(copy)
 
 
 @contextmanager
