@@ -125,8 +125,10 @@ def test_the_api_is_behind_proxy_tokens_and_the_key(on_modal: Any, backend: Any)
         refused = ask(proxy)
         assert (refused.status_code, refused.json()["error"]["code"]) == (401, "unauthorized")
         answer = ask(proxy | {"x-api-key": API_KEY})
+        lives = client.get("healthz", headers=proxy).json()
     assert answer.status_code == 200, answer.text
     assert answer.json()["prediction"]["label"] == expected.label
+    assert "the log of answers ends with this container" in lives["notes"][0]  # no database is in the secret
 
 
 # Asking.
