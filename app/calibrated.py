@@ -20,7 +20,7 @@ MEASURES = {
     "adaptive_ece": "Adaptive ECE",
     "classwise_ece": "Classwise ECE",
     "brier": "Brier score, 0 to 2",
-    "nll": "Log-likelihood, nats",
+    "nll": "NLL, nats",
 }
 
 
@@ -197,7 +197,7 @@ def thresholds(records: RecordSet) -> None:
     """Where to cut for a wanted precision, and how often answers of each confidence are right."""
     from core.diagnostics.selective import confidence_tiers, threshold_table
 
-    left, right = st.columns([4, 3])
+    left, right = st.columns([3, 2])
     with left:
         st.subheader("Threshold for a precision", anchor=False)
         table = services.computed(threshold_table, records)
@@ -250,42 +250,39 @@ def conformal(records: RecordSet) -> None:
     if table.empty:
         components.empty_state("Sets are fitted on other folds, and these records have one fold only.")
         return
-    left, right = st.columns([5, 3])
-    with left:
+    _table(
+        table.assign(
+            interval=_between(table["low"], table["high"]),
+            luck=_between(table["expected_low"], table["expected_high"]),
+        ),
+        {
+            "wanted": _percent("Wanted"),
+            "coverage": _percent("Held the truth"),
+            "interval": "95 % interval",
+            "luck": "By luck of the fit",
+            "mean_size": st.column_config.NumberColumn("Classes each", format="%.2f"),
+            "singles": _percent("Of one class"),
+        },
+        "Realised coverage of conformal sets.",
+    )
+    st.caption(
+        "Instead of one answer, every class that cannot be ruled out. Each fold's rule is fitted on the other "
+        "folds; with so few clips the realised coverage may lie anywhere in the fourth column by luck of the fit. "
+        "Where one class is nearly always right, the set of it alone holds the truth more often than wanted."
+    )
+    sizes = services.computed(set_sizes, records)
+    if not sizes.empty:
         _table(
-            table.assign(
-                interval=_between(table["low"], table["high"]),
-                luck=_between(table["expected_low"], table["expected_high"]),
-            ),
+            sizes,
             {
-                "wanted": _percent("Wanted"),
+                "size": "Classes in a set",
+                "n": "Sets",
+                "share": _percent("Share"),
                 "coverage": _percent("Held the truth"),
-                "interval": "95 % interval",
-                "luck": "By luck of the fit",
-                "mean_size": st.column_config.NumberColumn("Classes each", format="%.2f"),
-                "singles": _percent("Of one class"),
             },
-            "Realised coverage of conformal sets.",
+            "How large the sets are at 90 %.",
         )
-        st.caption(
-            "Instead of one answer, every class that cannot be ruled out. Each fold's rule is fitted on the other "
-            "folds; with so few clips the realised coverage may lie anywhere in the fourth column by luck of the fit. "
-            "Where one class is nearly always right, the set of it alone holds the truth more often than wanted."
-        )
-    with right:
-        sizes = services.computed(set_sizes, records)
-        if not sizes.empty:
-            _table(
-                sizes,
-                {
-                    "size": "Classes in a set",
-                    "n": "Sets",
-                    "share": _percent("Share"),
-                    "coverage": _percent("Held the truth"),
-                },
-                "How large the sets are at 90 %.",
-            )
-            st.caption(f"Set sizes where 90 % are wanted; n = {int(sizes['n'].sum()):,} answers.")
+        st.caption(f"Set sizes where 90 % are wanted; n = {int(sizes['n'].sum()):,} answers.")
 
 
 def _table(table: Any, columns: dict[str, Any], alt: str) -> None:

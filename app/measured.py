@@ -53,9 +53,9 @@ def headline(records: RecordSet) -> None:
     with columns[3]:
         folds = found.per_fold["accuracy"]
         st.metric("Weakest fold", words.tenth(folds.min()), border=True)
-        st.caption(
-            f"The best of {len(folds)} reaches {words.tenth(folds.max())}; n ≥ {int(found.per_fold['n'].min()):,} each"
-        )
+        best = f"The best of {len(folds)} reaches {words.tenth(folds.max())}; n ≥"
+        told = f"{best} {int(found.per_fold['n'].min()):,} each" if len(folds) > 1 else "Only one was held out"
+        st.caption(told)
     spread = f"; accuracy differs between seeds by a standard deviation of {words.tenth(found.accuracy_sd_over_seeds)}"
     st.caption(
         f"**Protocol:** {services.protocol(records, state.RECORDS.get())}{spread if found.seeds > 1 else ''}. Shares "
@@ -167,7 +167,7 @@ def classes(records: RecordSet) -> None:
         "n": st.column_config.NumberColumn("Clips"),
     }
     for measure, name in (("precision", "Precision"), ("recall", "Recall"), ("f1", "F1")):
-        config[measure] = SHARE(name, format="percent", min_value=0, max_value=1, width=100)
+        config[measure] = SHARE(name, format="percent", min_value=0, max_value=1, width=92)
         config[f"{measure}_interval"] = st.column_config.TextColumn("95 % interval")
     st.dataframe(
         shown, hide_index=True, column_order=list(config), column_config=config, alt="Every class with intervals."

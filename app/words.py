@@ -178,7 +178,7 @@ def accuracy(run: RunFacts) -> str:
 
 def between(low: float, high: float) -> str:
     """``92.7 to 96.9 %``: an interval in a table."""
-    return f"{low * 100:.1f} to {tenth(high)}"
+    return f"{low * 100:.1f} to {f'100{SPACE}%' if high == 1 else tenth(high)}"
 
 
 def tenth(share: float) -> str:

@@ -185,6 +185,6 @@ def _groups(clips: Clips) -> Iterator[Slice]:
             for index, value in enumerate(found):
                 if pd.api.types.is_bool(value):  # a flag
                     name = f"called {called}" if value else f"not called {called}"
-                    yield Slice(called, name, name, code == index)
+                    yield Slice(called, name, f"flag {called} {'set' if value else 'not set'}", code == index)
                 else:
                     yield Slice(called, f"{called} {value}", f"{called} is {value}", code == index)

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 NO_DATA = "No record has a true class"
-MARGIN = {"l": 10, "r": 10, "t": 10, "b": 10}
+MARGIN = {"l": 10, "r": 24, "t": 10, "b": 10}
 GREY = "rgba(128, 128, 128, 0.8)"
 PERCENT = {"tickformat": ".0%"}
 QUARTERS = (0, 0.25, 0.5, 0.75, 1)
@@ -25,13 +25,14 @@ def reliability_figure(table: pd.DataFrame) -> go.Figure:
             x=centre,
             y=filled["accuracy"],
             width=width * 0.92,
-            opacity=0.65,
+            marker={"opacity": 0.4},
             name="Right, with 95 % interval",
             error_y={
                 "type": "data",
                 "symmetric": False,
                 "array": filled["accuracy_high"] - filled["accuracy"],
                 "arrayminus": filled["accuracy"] - filled["accuracy_low"],
+                "color": "rgb(128, 128, 128)",
                 "thickness": 2,
                 "width": 4,
             },

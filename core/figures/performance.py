@@ -36,10 +36,13 @@ def confusion_figure(table: pd.DataFrame, *, shown: Shown = "counts", dark: bool
     cells["strong"] = cells["value"] > top * 0.3  # the scale is of square roots
     cells["said"] = [_said(value, shown) for value in cells["value"]]
     order = list(dict.fromkeys(table["true"]))
-    side = CELL_PX if len(order) <= FEW_CLASSES else SMALL_CELL_PX
+    few = len(order) <= FEW_CLASSES
+    side = CELL_PX if few else SMALL_CELL_PX
     axis: dict[str, Any] = {"labelExpr": PLAIN, "labelLimit": 130, "labelOverlap": False}
     base = alt.Chart(cells).encode(
-        x=alt.X("predicted:N", sort=order, title="Predicted class", axis=alt.Axis(labelAngle=-60, **axis)),
+        x=alt.X(
+            "predicted:N", sort=order, title="Predicted class", axis=alt.Axis(labelAngle=-60 if few else -90, **axis)
+        ),
         y=alt.Y("true:N", sort=order, title="True class", axis=alt.Axis(**axis)),
         tooltip=[
             alt.Tooltip("true:N", title="True class"),
@@ -57,7 +60,7 @@ def confusion_figure(table: pd.DataFrame, *, shown: Shown = "counts", dark: bool
         .add_params(click)
     )
     on_strong, on_weak = ("#0f161c", "#e6edf2") if dark else ("#ffffff", "#1c2733")
-    numbers = base.mark_text(fontSize=12 if len(order) <= FEW_CLASSES else 9, cursor="pointer").encode(
+    numbers = base.mark_text(fontSize=12 if few else 9, cursor="pointer").encode(
         text="said:N", color=alt.condition("datum.strong", alt.value(on_strong), alt.value(on_weak))
     )
     return alt.LayerChart(layer=[rectangles, numbers]).properties(height=side * len(order) + 110, width="container")
@@ -124,7 +127,7 @@ def interval_figure(
     least = max(math.floor(lowest * 10) / 10 - 0.02, -0.02)
     figure.update_xaxes(title_text=title, range=[least, 1.02], tickformat=".0%")
     figure.update_yaxes(autorange="reversed", automargin=True, type="category")
-    figure.update_layout(height=70 + ROW_PX * len(table), margin=MARGIN)
+    figure.update_layout(height=70 + ROW_PX * max(len(table), 3), margin=MARGIN)
     return figure
 
 
