@@ -32,8 +32,8 @@ def verdict(report: DriftReport) -> None:
         st.error(text + causes, icon=":material/trending_up:")
     if report.verdict != "not_enough_data":
         st.caption(
-            "Without any drift about one comparison in thirty raises an alarm. With under 200 records small drifts are "
-            "missed: a verdict is then called indicative."
+            "Without any drift about one comparison in thirty raises an alarm, where every sound is of another "
+            "recording. With under 200 records small drifts are missed: a verdict is then called indicative."
         )
 
 

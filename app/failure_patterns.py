@@ -64,7 +64,7 @@ def map_of_sounds(records: RecordSet) -> None:
 def _space(name: str) -> str:
     from core.diagnostics.maps import ANSWERS, TRAINING
 
-    named = {ANSWERS: "Answers of all networks", TRAINING: "Embedding, among the training clips"}
+    named = {ANSWERS: "Answers of all networks", TRAINING: "Sounds among training clips"}
     return named.get(name) or f"Embedding of {name}"
 
 

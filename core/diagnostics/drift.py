@@ -4,7 +4,9 @@ The verdict knows its n: under 50 records on either side it is ``not_enough_data
 ``indicative``; from 200 on it is ``drift`` or ``no_drift``. Tests that can raise an alarm, and how often each may
 without drift: all descriptors together 5 % (Kolmogorov–Smirnov, Holm; in truth 2 to 3 %, since descriptors hang
 together and the effect must be large too), confidence, class mix, embedding, unknown rate and silence 0.5 % each.
-``tests/simulate_drift.py`` measures the whole: false alarms and power.
+``tests/simulate_drift.py`` measures the whole: false alarms and power. These rates are of records that are independent
+of each other. Clips cut from one recording are not: split by recording, ESC-10's halves differ in 29 draws of 100, and
+in 1 where each recording gives one clip. A report says so where it holds several of one recording.
 
 The reference is held-out clips: what a model was fitted on looks unlike anything new. Held-out clips of different
 folds were answered by different networks, and the prediction log by yet another one. Embeddings of different networks
@@ -102,7 +104,13 @@ def compare(
         accuracy_estimate=None if why_not or fitted else _accuracy(*pair),
         permutations=permutations,
         alpha=alpha,
-        notes=(*notes, *not_compared, *_said_of_answers(why_not, heard, fitted), *_repeats(current)),
+        notes=(
+            *notes,
+            *not_compared,
+            *_said_of_answers(why_not, heard, fitted),
+            *_repeats(current),
+            *_recordings(reference, current),
+        ),
     )
 
 
@@ -126,6 +134,20 @@ def _repeats(current: RecordSet) -> Iterator[str]:
         yield (
             f"{repeated:,} of {len(current):,} current records are of a sound that is there already. Repeated sounds "
             "are no independent evidence: the verdict is less sure than its n says."
+        )
+
+
+def _recordings(reference: RecordSet, current: RecordSet) -> Iterator[str]:
+    """Which side holds several sounds of one recording, which are no independent evidence."""
+    hang_together = [
+        f"{len(side):,} {called} records are of {recordings:,} recordings"
+        for called, side in (("reference", reference), ("current", current))
+        if 0 < (recordings := side.table["source_group"].nunique()) < side.table["clip_id"].nunique()
+    ]
+    if hang_together:
+        yield (
+            f"{' and '.join(hang_together)}. The tests take every record as evidence of its own, and sounds of one "
+            "recording are alike: where a recording is on one side alone, the verdict is less sure than its n says."
         )
 
 

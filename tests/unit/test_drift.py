@@ -237,6 +237,14 @@ def test_repeated_sounds_are_told(held_out: RecordSet, rng: np.random.Generator)
     assert any("59 of 60 current records are of a sound that is there already" in note for note in report.notes)
 
 
+def test_several_clips_of_one_recording_are_told(held_out: RecordSet, rng: np.random.Generator) -> None:
+    apart = replace(held_out, table=held_out.table.assign(source_group=held_out.table["clip_id"]))
+    told = [note for note in quick(held_out, apart, rng).notes if "of one recording are alike" in note]
+    assert f"400 reference records are of {held_out.table['source_group'].nunique()} recordings." in told[0]
+    assert "current records are of" not in told[0]
+    assert not any("recording" in note for note in quick(apart, apart, rng).notes)
+
+
 def test_descriptors_that_one_side_lacks_are_left_out_and_told(held_out: RecordSet, rng: np.random.Generator) -> None:
     bare = replace(held_out, table=held_out.table.drop(columns=["loudness_lufs"]).assign(rms_dbfs="loud"))
     report = quick(held_out, bare, rng)
