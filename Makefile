@@ -8,6 +8,8 @@ DEVELOPMENT := .venv/.development
 INSTALL := $(BIN)/python -m pip --require-virtualenv install --quiet --disable-pip-version-check
 DATA ?= data/esc10
 FOLD ?= 1
+# Processes that run tests; 0 runs them in one, as --pdb needs.
+WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup app api test check train gold format clean
@@ -25,8 +27,8 @@ app: $(RUNTIME) ## Open Earshot in the browser
 api: $(RUNTIME) ## Serve the API on http://127.0.0.1:8000: make api ARGS="--port 8001"
 	$(BIN)/python -m core serve $(ARGS)
 
-test: $(DEVELOPMENT) ## Run the test suite
-	$(BIN)/python -m pytest $(ARGS)
+test: $(DEVELOPMENT) ## Run the test suite: make test WORKERS=4 ARGS="tests/unit"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 check: $(DEVELOPMENT) ## Check format, lint and types, then run the test suite: what CI runs
 	$(BIN)/ruff format --check .

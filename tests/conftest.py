@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
+from filelock import FileLock
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from core.config import AugmentConfig
 from tests.postgresql import Cluster, cluster, programs
@@ -19,10 +22,46 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 
+# Test files that stay in one process, because what they share is dear. Any other file goes by itself.
+TOGETHER = {
+    "tests/contract/test_backends.py": "modal",
+    "tests/contract/test_modal.py": "modal",
+}
+
+
+class Together(LoadScopeScheduling):
+    """Hands out files, or the groups above, in the order that they were collected in.
+
+    A scheduler of ours, since with pytest 9.2 ``xdist_group`` is without effect (pytest-dev/pytest-xdist#1386).
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return TOGETHER.get(file, file)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Together:
+    config.option.loadscopereorder = False
+    return Together(config, log)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Browsers last: playwright keeps an event loop running in this thread, in which nothing else may start one."""
-    items.sort(key=lambda item: "browser" in item.path.relative_to(ROOT).parts)
+    """What takes longest first, but browsers last: playwright keeps an event loop running in its thread, in which
+    nothing else may start one.
+    """
+    kinds = ("contract", "ui", "unit", "browser")
+    items.sort(key=lambda item: kinds.index(item.path.relative_to(ROOT / "tests").parts[0]))
+
+
+def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that the first process to need it makes for all of this test run."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / name
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            make(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -81,9 +120,10 @@ def fifty_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Fifty synthesized classes in ESC-50's layout: 500 clips of 2 s in five folds."""
     from core import cli
 
-    folder = tmp_path_factory.mktemp("fifty") / "fifty"
-    assert cli.main(["synthesize", "--to", str(folder)]) == 0
-    return folder
+    def make(folder: Path) -> None:
+        assert cli.main(["synthesize", "--to", str(folder)]) == 0
+
+    return made_once(tmp_path_factory, "fifty", make)
 
 
 @pytest.fixture(scope="session")
@@ -94,12 +134,13 @@ def fifty_run(fifty_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> RunF
     from core import cli
     from core.training.runs import RunFolder
 
-    torch.set_num_threads(1)
-    run = RunFolder(tmp_path_factory.mktemp("fifty_runs") / "fifty")
-    asked = ["train", "--data", str(fifty_dir), "--fold", "1", "--epochs", "10", "--out", str(run.path.parent)]
-    settings = [part for setting in FIFTY_SETTINGS for part in ("--set", setting)]
-    assert cli.main([*asked, "--run-id", run.path.name, *settings]) == 0
-    return run
+    def make(folder: Path) -> None:
+        torch.set_num_threads(1)
+        asked = ["train", "--data", str(fifty_dir), "--fold", "1", "--epochs", "10", "--out", str(folder.parent)]
+        settings = [part for setting in FIFTY_SETTINGS for part in ("--set", setting)]
+        assert cli.main([*asked, "--run-id", folder.name, *settings]) == 0
+
+    return RunFolder(made_once(tmp_path_factory, "fifty_run", make))
 
 
 @pytest.fixture(scope="session")
