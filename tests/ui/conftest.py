@@ -68,6 +68,6 @@ def open_app(artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         for name, value in environment.items():
             monkeypatch.setenv(f"EARSHOT_{name}", str(value))
         st.cache_resource.clear()
-        return AppTest.from_file(ROOT / "app" / "main.py", default_timeout=60).run()
+        return AppTest.from_file(ROOT / "app" / "main.py", default_timeout=300).run()
 
     return start

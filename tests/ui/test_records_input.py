@@ -31,7 +31,7 @@ def page(artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> App
     monkeypatch.setenv("EARSHOT_RUNS_DIR", str(tmp_path / "runs"))
     monkeypatch.setenv("EARSHOT_DATABASE_URL", f"sqlite:///{tmp_path / 'log.sqlite3'}")
     st.cache_resource.clear()
-    return AppTest.from_function(script, default_timeout=60)
+    return AppTest.from_function(script, default_timeout=300)
 
 
 def foreign_file(names: bool = True) -> bytes:
