@@ -101,7 +101,9 @@ def thumbnails_figure(stages: Sequence[Stage], *, channels: int, span_s: tuple[f
         name = stage.name.replace("stage", "stage ").capitalize()
         figure.update_yaxes(title_text=f"{name}<br>{shape}", title_font_size=10, row=row, col=1)
     figure.update_xaxes(showticklabels=False, ticks="")
-    figure.update_xaxes(showticklabels=True, title_text="Time (s)", title_standoff=2, row=len(stages), nticks=3, col=1)
+    figure.update_xaxes(
+        showticklabels=True, tickangle=0, nticks=2, title_text="Time (s)", title_standoff=2, row=len(stages), col=1
+    )
     figure.update_yaxes(showticklabels=False, ticks="")
     figure.update_layout(height=70 + THUMBNAIL_PX * len(stages), margin={"l": 10, "r": 10, "t": 24, "b": 10})
     figure.update_annotations(font_size=11)

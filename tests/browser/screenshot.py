@@ -19,7 +19,7 @@ from tests.browser.serving import ANSWER_MS, launch, serve, settle, upload
 OUT = ROOT / "app" / "static" / "screenshot.png"
 CLIP = "1-187207-A-20.ogg"  # a crying baby: several cries, with pauses that the network does not look at
 DATA = Path(os.environ.get("ESC50_DIR", ROOT.parent / "shared" / "data" / "esc10"))
-WIDTH, HEIGHT = 1280, 1550  # down to the end of the spectrogram
+WIDTH, HEIGHT = 1280, 1640  # down to the end of the player
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def take(page: Page, out: Path) -> None:
     """Wait until every chart is drawn, then write what is on the screen."""
-    expect(page.get_by_test_id("stPlotlyChart")).to_have_count(3, timeout=ANSWER_MS)
+    expect(page.get_by_role("slider", name="Position in")).to_be_visible(timeout=ANSWER_MS)
     settle(page)
     page.wait_for_timeout(1_500)  # charts fade in
     out.parent.mkdir(parents=True, exist_ok=True)
