@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -52,6 +53,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     kinds = ("contract", "ui", "unit", "browser")
     items.sort(key=lambda item: kinds.index(item.path.relative_to(ROOT / "tests").parts[0]))
+
+
+def pytest_collection_finish() -> None:
+    """What was imported by now stays: statsmodels collects garbage at every call, half a second each through torch."""
+    gc.collect()
+    gc.freeze()
 
 
 def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:

@@ -1,6 +1,7 @@
 """Training jobs as real processes on a tiny dataset. Waits are generous: machines are slow and busy."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -155,7 +156,7 @@ def test_the_turn_is_kept_by_whoever_inherited_it(tmp_path: Path) -> None:
 def test_jobs_start_in_the_order_they_were_asked_for(
     toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(TrainingRequest, "command", lambda self, run: ["--version-of-nothing"])
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))  # a training that fails at once
     asked_for = [create_job(tmp_path, asked(toy, seed=seed)).id for seed in range(3)]
     turn = os.open(tmp_path / "turn", os.O_CREAT | os.O_RDWR)
     started = []
