@@ -41,7 +41,10 @@ def confusion_figure(table: pd.DataFrame, *, shown: Shown = "counts", dark: bool
     axis: dict[str, Any] = {"labelExpr": PLAIN, "labelLimit": 130, "labelOverlap": False}
     base = alt.Chart(cells).encode(
         x=alt.X(
-            "predicted:N", sort=order, title="Predicted class", axis=alt.Axis(labelAngle=-60 if few else -90, **axis)
+            "predicted:N",
+            sort=order,
+            title="Predicted class",
+            axis=alt.Axis(labelAngle=-60 if few else -90, **axis | {"labelOverlap": not few}),
         ),
         y=alt.Y("true:N", sort=order, title="True class", axis=alt.Axis(**axis)),
         tooltip=[
