@@ -367,7 +367,9 @@ def test_an_empty_log_exports_as_empty_tables(tmp_path: Path) -> None:
     about = pd.read_csv(tmp_path / "out" / "csv" / "about.csv")
     assert about["kind"].tolist() == ["log"] + ["demonstration"] * len(demonstrations.CONDITIONS)
     assert (about[["n_answers", "n_labelled", "n_clips"]] == 0).all(axis=None)
-    assert set(pd.read_csv(tmp_path / "out" / "csv" / "drift.csv")["run_id"]) == set(about["run_id"][1:])
+    verdicts = pd.read_csv(tmp_path / "out" / "csv" / "drift.csv").query("statistic == 'verdict'").set_index("run_id")
+    assert set(verdicts.index) == set(about["run_id"])
+    assert verdicts.loc["log", "verdict"].startswith("Not enough data: 0 current records")
     assert done.workbook.exists()
 
 
