@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -36,8 +37,9 @@ def clearest_window(prediction: Prediction, class_names: Sequence[str]) -> int:
 def timeline_classes(
     windows: Sequence[WindowPrediction], class_names: Sequence[str], first: Sequence[str], rest: Sequence[str]
 ) -> list[str]:
-    """``first``, the classes that lead somewhere, then ``rest`` as far as there is room."""
-    leading = [class_names[int(np.argmax(window.probabilities))] for window in windows]
+    """``first``, the classes that lead somewhere, the longest lead first, then ``rest`` as far as there is room."""
+    led = Counter(class_names[int(np.argmax(window.probabilities))] for window in windows)
+    leading = [name for name, _ in led.most_common()]
     telling = [name for name in dict.fromkeys([*first, *leading]) if name in class_names]
     ranked = list(dict.fromkeys([*telling, *rest]))
     return ranked[: min(max(LINES, len(telling)), LINES_AT_MOST)]
