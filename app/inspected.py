@@ -294,7 +294,7 @@ def rows(records: RecordSet, shown: NDArray[np.int64]) -> pd.DataFrame:
     right = is_right(some).map({True: "Right", False: "Wrong"}, na_action="ignore").astype(object)
     table = pd.DataFrame(
         {
-            "True": true.map(words.plain, na_action="ignore"),
+            "True": true.map(words.plain, na_action="ignore").astype(object).fillna("–"),
             "Predicted": frame["predicted"].map(words.plain),
             "confidence": frame["confidence"],
             "Answer": right.fillna("Not labelled"),

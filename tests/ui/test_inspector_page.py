@@ -176,6 +176,7 @@ def test_logged_answers_are_inspected_the_newest_first(open_app: OpenApp, log: S
     assert not page.exception
     assert not page.error
     assert listed(page)["Name"].tolist() == ["noise 2.wav", "noise 1.wav", "noise 0.wav"]
+    assert set(listed(page)["True"]) == {"–"}
     told = texts(page)
     assert "true class not known" in told
     assert "Its sound was not kept" in told
