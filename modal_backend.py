@@ -77,7 +77,7 @@ STARTUP_TIMEOUT_S = 600
 TRAINING_TIMEOUT_S = 12 * 3_600
 FAN_OUT_TIMEOUT_S = 24 * 3_600  # Modal's longest
 TRAINERS_AT_ONCE = 10  # GPUs of one cross-validation
-API_CONCURRENCY = 64
+API_CONCURRENCY = 64  # requests at once in a container of the API, each in a thread that waits
 API_TIMEOUT_S = 150  # Modal cuts HTTP requests there
 API_ANSWER_S = 135.0
 COMMIT_EVERY_S = float(os.environ.get("EARSHOT_COMMIT_EVERY_S", "10"))  # so much training, and an epoch, may be lost
@@ -174,8 +174,14 @@ def api() -> FastAPI:
     for note in notes:
         log.warning(note)
     backend = connect(read_manifest(SERVED), settings.runs_dir, answer_s=API_ANSWER_S)
-    patient = settings.model_copy(update={"api_timeout_s": API_ANSWER_S + 5})  # a container may have to be started
-    return create_api(backend, store=Store.open(settings.database), settings=patient, notes=notes)
+    return create_api(backend, store=Store.open(settings.database), settings=api_settings(settings), notes=notes)
+
+
+def api_settings(settings: Settings) -> Settings:
+    """For an API whose threads only wait for ``Inference``: one for each request that Modal lets in, so that requests
+    meet in batches, and as long as a container may take to start.
+    """
+    return settings.model_copy(update={"api_workers": API_CONCURRENCY, "api_timeout_s": API_ANSWER_S + 5})
 
 
 # Training. Every function may be killed at any moment and called again with the same arguments: it goes on.

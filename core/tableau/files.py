@@ -30,14 +30,6 @@ ZIP = "earshot_csv.zip"
 ISO = "%Y-%m-%dT%H:%M:%SZ"
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold
 READ = 1 << 20  # bytes copied at a time
-# Of about and of classes, for those who want one file: what the fact table only refers to.
-OF_RUN = ("kind", "protocol", "dataset", "n_clips", "temperature")
-WIDE_COLUMNS = (
-    *schema.PREDICTIONS.columns,
-    *(schema.Column(f"run_{c.name}", c.kind, c.unit, c.meaning) for c in schema.ABOUT.columns if c.name in OF_RUN),
-    schema.text("true_class_name", "true class for people"),
-    schema.text("predicted_class_name", "most probable class for people"),
-)
 
 
 @contextmanager
@@ -89,10 +81,10 @@ def write_csv(star: StarSchema, name: str, path: Path) -> None:
 
 
 def write_wide(star: StarSchema, path: Path) -> None:
-    """The fact table with what it refers to: ``WIDE_COLUMNS``."""
+    """The fact table with what it refers to: ``schema.WIDE``."""
     with whole(path) as beside, beside.open("wb") as file:
         rows = (_widened(batch, star) for batch in star.batches(schema.PREDICTIONS.name))
-        _write(file, [column.name for column in WIDE_COLUMNS], rows)
+        _write(file, schema.WIDE.names, rows)
 
 
 def write_zip(star: StarSchema, path: Path) -> None:
@@ -138,10 +130,10 @@ def _shown(column: pa.Array) -> pa.Array:
 def _widened(batch: pa.RecordBatch, star: StarSchema) -> pa.RecordBatch:
     about, classes = star.small["about"], star.small["classes"]
     run = pc.index_in(batch["run_id"], about["run_id"])
-    columns: list[Any] = [*batch.columns, *(_taken(about[name], run) for name in schema.ABOUT.names if name in OF_RUN)]
+    columns: list[Any] = [*batch.columns, *(_taken(about[name], run) for name in schema.OF_RUN)]
     for label in ("true_label", "predicted_label"):
         columns.append(_taken(classes["class_name"], pc.index_in(batch[label], classes["label"])))
-    return pa.RecordBatch.from_arrays(columns, names=[column.name for column in WIDE_COLUMNS])
+    return pa.RecordBatch.from_arrays(columns, names=schema.WIDE.names)
 
 
 def _taken(column: pa.ChunkedArray, index: pa.Array) -> pa.Array:

@@ -13,7 +13,7 @@ Text is made safe here, in one place and for every format (``safe_text``), so th
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -443,10 +443,23 @@ TABLES = (
     ABOUT,
 )
 BY_NAME = {table.name: table for table in TABLES}
+OF_RUN = ("kind", "protocol", "dataset", "n_clips", "temperature")  # columns of about that the wide table has, too
+WIDE = Table(
+    "earshot_predictions",
+    "predictions with what they refer to, for those who want one file; a CSV alone",
+    (
+        *PREDICTIONS.columns,
+        *(replace(ABOUT.column(name), name=f"run_{name}") for name in OF_RUN),
+        text("true_class_name", "true class for people"),
+        text("predicted_class_name", "most probable class for people"),
+    ),
+    PREDICTIONS.key,
+    PREDICTIONS.refers,
+)
 
 
 def dictionary() -> pa.Table:
-    """Every column of every table as rows of ``data_dictionary``."""
+    """Every column of every table, and of the wide CSV, as rows of ``data_dictionary``."""
     rows = [
         {
             "table_name": table.name,
@@ -456,7 +469,7 @@ def dictionary() -> pa.Table:
             "meaning": column.meaning,
             "refers_to": _reference(table, column.name),
         }
-        for table in TABLES
+        for table in (*TABLES, WIDE)
         for column in table.columns
     ]
     return conform(DATA_DICTIONARY, pd.DataFrame(rows))

@@ -429,6 +429,22 @@ def test_over_the_queue_the_next_hears_503_and_everyone_accepted_is_answered(
     assert len(store.records(classifier.manifest.fingerprint)) == 3
 
 
+def test_as_many_callers_wait_at_once_for_modal_as_it_answers_together(classifier: Classifier, store: Store) -> None:
+    import modal_backend
+
+    asked = modal_backend.api_settings(Settings())
+    assert asked.api_workers >= modal_backend.API_CONCURRENCY >= modal_backend.BATCH * modal_backend.MAX_CONTAINERS
+    backend, answers = Slow(classifier), list[Any]()
+    with client(backend, store, api_workers=asked.api_workers) as caller:
+        threads = [post_in_thread(caller, answers) for _ in range(modal_backend.BATCH)]
+        for _ in threads:  # none of them has its answer yet
+            assert backend.begun.acquire(timeout=60)
+        backend.go_on.set()
+        for thread in threads:
+            thread.join(60)
+    assert [answer.status_code for answer in answers] == [200] * modal_backend.BATCH
+
+
 def wait_for_depth(caller: TestClient, depth: int) -> None:
     while f"earshot_queue_depth {depth}.0" not in caller.get("/metrics").text:
         pass
