@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
 from core.explain import Stage
+from core.figures.empty import empty_figure
 
 ENVELOPE_COLUMNS = 2_000  # waveform extremes drawn; more than any screen shows
 TICKS_HZ = (100, 500, 1_000, 2_000, 5_000, 10_000, 20_000)
@@ -23,7 +24,6 @@ CAM_COLOURS = ("#ffb000", "#fe6100", "#dc267f")  # IBM's colour-blind-safe amber
 SHOWN_DB = 80.0  # dynamic range of the colour scale
 MAPS_A_ROW = 3
 BAR_PX, MANY_BARS, NARROW_BAR_PX = 36, 10, 22  # of many bars, each gets what its label needs
-NO_DATA = "Nothing to show"
 
 
 def envelope(samples: NDArray[np.float32], columns: int = ENVELOPE_COLUMNS) -> tuple[NDArray[np.int64], ...]:
@@ -47,7 +47,7 @@ def confidence_figure(probabilities: Mapping[str, float], *, top_k: int) -> go.F
     """The ``top_k`` most probable classes as bars, the first on top."""
     ranked = sorted(probabilities.items(), key=lambda item: -item[1])[:top_k]
     if not ranked:
-        return empty()
+        return empty_figure()
     names = [name.replace("_", " ").capitalize() for name, _ in ranked]
     values = [value for _, value in ranked]
     figure = go.Figure(
@@ -117,12 +117,3 @@ def _map(values: NDArray[np.float32], span_s: tuple[float, float], axis: str) ->
         coloraxis=axis,
         hovertemplate="%{x:.2f} s<br>row %{y}<br>activation %{z:.3f}<extra></extra>",
     )
-
-
-def empty() -> go.Figure:
-    figure = go.Figure()
-    figure.add_annotation(text=NO_DATA, showarrow=False)
-    figure.update_xaxes(visible=False)
-    figure.update_yaxes(visible=False)
-    figure.update_layout(height=120, margin={"l": 10, "r": 10, "t": 10, "b": 10})
-    return figure

@@ -6,6 +6,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from core.figures.empty import empty_figure
+
 NO_DATA = "No record has a true class"
 MARGIN = {"l": 10, "r": 24, "t": 10, "b": 10}
 GREY = "rgba(128, 128, 128, 0.8)"
@@ -17,7 +19,7 @@ def reliability_figure(table: pd.DataFrame) -> go.Figure:
     """Share right in each bin of confidence with its 95 % interval against the diagonal; counts below."""
     filled = table[table["n"] > 0]
     if filled.empty:
-        return _empty()
+        return empty_figure(NO_DATA)
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=[0.75, 0.25], vertical_spacing=0.06)
     centre, width = (filled["low"] + filled["high"]) / 2, filled["high"] - filled["low"]
     figure.add_trace(
@@ -59,7 +61,7 @@ def reliability_figure(table: pd.DataFrame) -> go.Figure:
 def histogram_figure(table: pd.DataFrame) -> go.Figure:
     """Right and wrong answers by confidence, each as a share of its own kind, so that few wrong ones can be seen."""
     if not (table["right"].sum() + table["wrong"].sum()):
-        return _empty()
+        return empty_figure(NO_DATA)
     figure = go.Figure()
     centre, width = (table["low"] + table["high"]) / 2, table["high"] - table["low"]
     for column in ("right", "wrong"):
@@ -86,7 +88,7 @@ def histogram_figure(table: pd.DataFrame) -> go.Figure:
 def risk_coverage_figure(curve: pd.DataFrame, *, coverage: float | None = None) -> go.Figure:
     """Wrong answers among the surest, with their 95 % interval; ``coverage`` marks where a threshold cuts."""
     if curve.empty:
-        return _empty()
+        return empty_figure(NO_DATA)
     figure = go.Figure()
     band = {
         "x": pd.concat([curve["coverage"], curve["coverage"][::-1]]),
@@ -121,13 +123,4 @@ def risk_coverage_figure(curve: pd.DataFrame, *, coverage: float | None = None) 
     figure.update_yaxes(title_text="Risk: share wrong", range=[0, min(top, 1.02)], **PERCENT)
     legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
     figure.update_layout(height=340, margin=MARGIN, legend=legend)
-    return figure
-
-
-def _empty() -> go.Figure:
-    figure = go.Figure()
-    figure.add_annotation(text=NO_DATA, showarrow=False)
-    figure.update_xaxes(visible=False)
-    figure.update_yaxes(visible=False)
-    figure.update_layout(height=120, margin=MARGIN)
     return figure

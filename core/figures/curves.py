@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from core.figures.empty import empty_figure
+
 CURVES = {  # title of the axis → metrics drawn on it, with what they are called
     "Loss (nats)": {"train/loss": "training", "val/loss": "held out"},
     "Accuracy": {"train/accuracy": "training", "val/accuracy": "held out"},
@@ -33,7 +35,7 @@ def curve_figure(curves: pd.DataFrame, axis: str) -> go.Figure:
     }
     tables = {called: by_epoch for called, by_epoch in tables.items() if len(by_epoch)}
     if not tables:
-        return _empty()
+        return empty_figure(NO_DATA)
     bands = [_band(by_epoch) for by_epoch in tables.values() if by_epoch["size"].max() > 1]
     # Lines come first: traces take the theme's colours in turn.
     figure = go.Figure([*(_line(by_epoch, called, axis) for called, by_epoch in tables.items()), *bands])
@@ -78,7 +80,7 @@ def _band(by_epoch: pd.DataFrame) -> go.Scatter:
 def confusion_by_epoch_figure(counts: pd.DataFrame, class_names: Sequence[str]) -> go.Figure:
     """Held-out clips of one epoch, from rows of ``true, predicted, n``: rows true, columns predicted."""
     if counts.empty:
-        return _empty("No held-out clip was answered yet")
+        return empty_figure("No held-out clip was answered yet")
     size = len(class_names)
     matrix = np.zeros((size, size), dtype=int)
     np.add.at(matrix, (counts["true"].to_numpy(dtype=int), counts["predicted"].to_numpy(dtype=int)), counts["n"])
@@ -104,13 +106,4 @@ def confusion_by_epoch_figure(counts: pd.DataFrame, class_names: Sequence[str]) 
         margin={"l": 10, "r": 10, "t": 10, "b": 10},
         coloraxis={"colorbar": bar, "cmin": 0, "showscale": not labelled},
     )
-    return figure
-
-
-def _empty(text: str = NO_DATA) -> go.Figure:
-    figure = go.Figure()
-    figure.add_annotation(text=text, showarrow=False)
-    figure.update_xaxes(visible=False)
-    figure.update_yaxes(visible=False)
-    figure.update_layout(height=120, margin={"l": 10, "r": 10, "t": 10, "b": 10})
     return figure

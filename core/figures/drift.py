@@ -9,6 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from core.diagnostics.drift_report import ClassDrift, DriftReport, FeatureDrift
+from core.figures.empty import empty_figure
 
 PANEL_PX = 270
 # Streamlit's own stand-ins for the first two colours of the page's theme, also where one side is missing.
@@ -184,13 +185,4 @@ def days_figure(days: pd.DataFrame) -> go.Figure:
         margin={"l": 10, "r": 10, "t": 40, "b": 10},
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
     )
-    return figure
-
-
-def empty_figure(text: str) -> go.Figure:
-    figure = go.Figure()
-    figure.add_annotation(text=text, showarrow=False)
-    figure.update_xaxes(visible=False)
-    figure.update_yaxes(visible=False)
-    figure.update_layout(height=120, margin={"l": 10, "r": 10, "t": 10, "b": 10})
     return figure

@@ -14,12 +14,12 @@ import plotly.graph_objects as go
 from core.diagnostics.maps import Ground, SoundMap
 from core.diagnostics.noise import NoiseScan
 from core.diagnostics.slices import WEAK_RATIO
+from core.figures.empty import empty_figure
 
 MAP_PX, BAR_PX, CURVE_PX = 560, 26, 320
 POINT_PX = 7
 SLICES_SHOWN = 15
 AS_RECORDED_DB = 10.0  # clips without added noise stand this far right of the highest SNR
-NO_DATA = "Nothing to show"
 MARGIN = {"l": 10, "r": 10, "t": 10, "b": 10}
 GREY = "rgba(128, 128, 128, 0.6)"
 
@@ -32,7 +32,7 @@ def map_figure(drawn: SoundMap, table: pd.DataFrame, colour: pd.Series, called: 
     The training clips that ``drawn`` was added to, if any, lie behind in grey and carry none.
     """
     if len(drawn.xy) == 0:
-        return _empty(
+        return empty_figure(
             "Fewer than three records: too few for a map" if drawn.ground is None else "No embeddings to draw"
         )
     points = table.assign(x=drawn.xy[:, 0], y=drawn.xy[:, 1], position=drawn.position, colour=colour.to_numpy())
@@ -96,7 +96,7 @@ def _points(points: pd.DataFrame, name: str, *, marker: dict[str, object]) -> go
 def slices_figure(table: pd.DataFrame, average: float) -> go.Figure:
     """Accuracy and interval of the weakest slices, beside the average and the line of the rule, by verdict."""
     if table.empty:
-        return _empty("No slice has enough labelled clips")
+        return empty_figure("No slice has enough labelled clips")
     shown = table.head(SLICES_SHOWN)
     names = [f"{row.slice} (n = {row.n:,})" for row in shown.itertuples()]
     figure = go.Figure()
@@ -134,7 +134,7 @@ def snr_figure(curve: pd.DataFrame) -> go.Figure:
     """Accuracy and interval against SNR, from rows of ``snr_db, accuracy, low, high``; noise rises to the right."""
     noisy = curve[np.isfinite(curve["snr_db"])]
     if noisy.empty:
-        return _empty("No answers under noise")
+        return empty_figure("No answers under noise")
     clean_at = noisy["snr_db"].max() + AS_RECORDED_DB
     x = curve["snr_db"].replace(math.inf, clean_at)
     figure = go.Figure(
@@ -168,7 +168,7 @@ def snr_figure(curve: pd.DataFrame) -> go.Figure:
 def conditions_figure(table: pd.DataFrame) -> go.Figure:
     """Accuracy and interval under every condition, the clips as recorded on top and as a line."""
     if table.empty:
-        return _empty("No answers under degradation")
+        return empty_figure("No answers under degradation")
     figure = go.Figure(
         go.Scatter(
             x=table["accuracy"],
@@ -229,12 +229,3 @@ def _interval(table: pd.DataFrame) -> dict[str, object]:
     """Error bars from ``low`` to ``high`` around ``accuracy``."""
     above, below = table["high"] - table["accuracy"], table["accuracy"] - table["low"]
     return {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "thickness": 1.5}
-
-
-def _empty(text: str = NO_DATA) -> go.Figure:
-    figure = go.Figure()
-    figure.add_annotation(text=text, showarrow=False)
-    figure.update_xaxes(visible=False)
-    figure.update_yaxes(visible=False)
-    figure.update_layout(height=120, margin=MARGIN)
-    return figure

@@ -13,8 +13,8 @@ from plotly.subplots import make_subplots
 
 from core.diagnostics.descriptors import SD_OF_IQR
 from core.explain import Stage
-from core.figures.audio import empty
 from core.figures.drift import plain
+from core.figures.empty import empty_figure
 
 MOST_SPREADS = 6.0  # farther out stands at the edge, as an arrow
 ROW_PX = 26
@@ -29,7 +29,7 @@ def standing_figure(table: pd.DataFrame, *, sound: str, others: str) -> go.Figur
     """
     known = table[np.isfinite(table["spreads"])]
     if known.empty:
-        return empty()
+        return empty_figure()
     spread = (known["p75"] - known["p25"]) / SD_OF_IQR
     names = [f"{plain(str(row.descriptor))} ({row.unit})" for row in known.itertuples()]
     figure = go.Figure()
@@ -86,7 +86,7 @@ def thumbnails_figure(stages: Sequence[Stage], *, channels: int, span_s: tuple[f
     Every picture has its own colour range from 0: it shows where a channel responds, not how strongly.
     """
     if not stages:
-        return empty()
+        return empty_figure()
     columns = 1 + channels
     titles = ["Mean", *(f"no. {n}" for n in range(1, channels + 1))]
     figure = make_subplots(

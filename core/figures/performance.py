@@ -13,11 +13,11 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from core.diagnostics.classification import OTHER
+from core.figures.empty import empty_figure
 
 Shown = Literal["counts", "shares", "errors"]
 CELL = "cell"  # name of the selection: a click gives the cell's true and predicted class
 FEW_CLASSES, CELL_PX, SMALL_CELL_PX, ROW_PX = 14, 38, 24, 26
-NO_DATA = "Nothing to show"
 PLAIN = "upper(slice(datum.value, 0, 1)) + replace(slice(datum.value, 1), /_/g, ' ')"  # of class names on an axis
 MARGIN = {"l": 10, "r": 10, "t": 10, "b": 10}
 
@@ -94,7 +94,7 @@ def interval_figure(
     """
     table = table.dropna(subset=[value])
     if table.empty:
-        return _empty()
+        return empty_figure()
     names = [str(item).replace("_", " ").capitalize() for item in table[name]]
     figure = go.Figure(
         go.Scatter(
@@ -131,13 +131,4 @@ def interval_figure(
     figure.update_xaxes(title_text=title, range=[least, 1.02], tickformat=".0%")
     figure.update_yaxes(autorange="reversed", automargin=True, type="category")
     figure.update_layout(height=70 + ROW_PX * max(len(table), 3), margin=MARGIN)
-    return figure
-
-
-def _empty() -> go.Figure:
-    figure = go.Figure()
-    figure.add_annotation(text=NO_DATA, showarrow=False)
-    figure.update_xaxes(visible=False)
-    figure.update_yaxes(visible=False)
-    figure.update_layout(height=120, margin=MARGIN)
     return figure

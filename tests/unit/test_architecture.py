@@ -51,6 +51,7 @@ LAYERS = [
     {"core.diagnostics.drift_tables"},
     {
         "core.figures",
+        "core.figures.empty",
         "core.figures.audio",
         "core.figures.performance",
         "core.figures.calibration",
