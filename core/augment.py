@@ -1,9 +1,9 @@
 """Training-only augmentation of whole batches, on the device that trains.
 
 Random parameters are data (``Draw``); applying them is pure, so a batch can be frozen, logged and replayed. Order:
-crop + stretch + gain of two clips of different classes, mixing (gain-aware: Tokozume et al. 2018), spectral shaping of
-the mix (reverberation, coloured noise, tilt, band limits), overdrive, and masks over the normalised log-mel (Park et
-al. 2019).
+crop + stretch + gain of two clips of different classes, mixing (gain-aware: Tokozume et al. 2018), a sound of no class
+in place of some mixtures (``core.outliers``), spectral shaping (reverberation, coloured noise, tilt, band limits),
+overdrive, and masks over the normalised log-mel (Park et al. 2019).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from core.config import AudioConfig, AugmentConfig, FeatureConfig
 from core.features import power_of
+from core.outliers import outliers
 
 FRAME = 2048  # samples of one level measurement for mixing
 SILENCE_DB = -120.0
@@ -51,6 +52,8 @@ class Draw:
     gain_db: Tensor  # (2, B)
     ratio: Tensor  # (B,) share of the clip in the label; 1: not mixed
     mixing: Tensor  # (B,) BY_LEVEL, BY_TIME or BY_FREQUENCY
+    outlier: Tensor  # (B,) bool: replaced by a synthesized sound of no class
+    outlier_seed: int
     swapped: Tensor  # (B,) bool: by time or frequency, the clip comes last or below
     tilt_db: Tensor  # (B,) dB per octave around 1 kHz
     low_pass_hz: Tensor  # (B,) inf: off
@@ -96,6 +99,8 @@ def draw(
         gain_db=_uniform((2, batch), -config.gain_db, config.gain_db, rng),
         ratio=torch.where(mixed, torch.rand(batch, generator=rng), 1.0),
         mixing=torch.where(by_time, BY_TIME, torch.where(by_frequency, BY_FREQUENCY, BY_LEVEL)),
+        outlier=_happens(batch, config.outlier_p, rng),
+        outlier_seed=int(torch.randint(2**31, (), generator=rng)),
         swapped=_happens(batch, 0.5, rng),
         tilt_db=_uniform((batch,), -config.tilt_db_per_octave, config.tilt_db_per_octave, rng)
         * _happens(batch, config.tilt_p, rng),
@@ -113,7 +118,7 @@ def draw(
 
 
 def mix_batch(bank: Bank, drawn: Draw, config: AugmentConfig, audio: AudioConfig) -> Tensor:
-    """Waveforms (B, crop) on the bank's device: cropped, stretched, mixed, spectrally shaped and overdriven."""
+    """Waveforms (B, crop) on the bank's device: cropped, stretched, mixed or replaced, shaped and overdriven."""
     first, second = (crop(bank, drawn.clips[k], drawn.start[k], drawn.rate[k], drawn.samples) for k in (0, 1))
     gain = 10 ** (drawn.gain_db.to(first.device) / 20)
     first, second = first * gain[0, :, None], second * gain[1, :, None]
@@ -122,14 +127,19 @@ def mix_batch(bank: Bank, drawn: Draw, config: AugmentConfig, audio: AudioConfig
         rows = (drawn.mixing == kind).nonzero().squeeze(1).to(first.device)
         if rows.numel():
             mixed[rows] = join(first[rows], second[rows], drawn.ratio[rows.cpu()], drawn.swapped[rows.cpu()], audio)
+    replaced = drawn.outlier.nonzero().squeeze(1).to(mixed.device)
+    if replaced.numel():
+        made = outliers(replaced.numel(), drawn.samples, audio.sample_rate_hz, seed=drawn.outlier_seed)
+        mixed[replaced] = made.to(mixed.device) * gain[0, replaced, None]
     return overdrive(shape_spectrum(mixed, drawn, audio), drawn.overdrive_db)
 
 
 def soft_targets(bank: Bank, drawn: Draw, n_classes: int) -> Tensor:
-    """(B, K): the clip's class weighs ``ratio``, its partner's 1 − ``ratio``."""
+    """(B, K): the clip's class weighs ``ratio``, its partner's 1 − ``ratio``; an outlier is each class alike."""
     one_hot = torch.nn.functional.one_hot(bank.targets[drawn.clips], n_classes).float()  # (2, B, K)
     ratio = drawn.ratio[:, None]
-    return ratio * one_hot[0] + (1 - ratio) * one_hot[1]
+    known = ratio * one_hot[0] + (1 - ratio) * one_hot[1]
+    return torch.where(drawn.outlier[:, None], torch.full_like(known, 1 / n_classes), known)
 
 
 def crop(bank: Bank, rows: Tensor, start: Tensor, rate: Tensor, samples: int) -> Tensor:

@@ -83,14 +83,15 @@ class Limits(Frozen):
 class AugmentConfig(Frozen):
     """Training-only randomness. Each ``*_p`` is the probability that a clip gets the transform."""
 
-    crop_s: float = Field(2.0, gt=0)
-    crop_spread: float = Field(2.0, ge=1, description="each batch's crops are crop_s · [1/x, x] long, log-uniformly")
+    crop_s: float = Field(1.6, gt=0)
+    crop_spread: float = Field(3.0, ge=1, description="each batch's crops are crop_s · [1/x, x] long, log-uniformly")
     stretch: float = Field(1.25, ge=1, description="speed factor drawn log-uniformly in [1/x, x]; EnvNet-v2")
     gain_db: float = Field(6.0, ge=0)
     mix_p: float = Field(1.0, ge=0, le=1, description="probability that a clip is mixed with one of another class")
     level_aware: bool = Field(True, description="labels follow perceived levels (BC learning); off: plain mixup")
     timemix_p: float = Field(0.0, ge=0, le=1, description="share of mixtures that are one sound after the other")
     freqmix_p: float = Field(0.0, ge=0, le=1, description="share of mixtures that are one sound above the other")
+    outlier_p: float = Field(0.1, ge=0, lt=1, description="share of clips replaced by a sound of no class")
     tilt_p: float = Field(0.5, ge=0, le=1)
     tilt_db_per_octave: float = Field(3.0, ge=0)
     low_pass_p: float = Field(0.4, ge=0, le=1)

@@ -28,7 +28,7 @@ FIRST_CLASS = "dog"  # of all three; another dataset of the same size does not p
 # hen. It is accepted as published, so that its numbers compare; whoever holds out a fold leaves these groups out too.
 ESC50_CROSSING = frozenset({"131943", "134049", "209698", "234879"})
 # Different recordings of ESC-10 that share audio, found by ``core.diagnostics.duplicates``. Two pairs lie in one fold
-# and count twice; the third crosses folds: each of its two clips is answered by networks that learnt from the other.
+# and count twice; the third crosses folds: whoever holds out one of its clips leaves out the other, see ``twins_of``.
 SHARED_AUDIO = (
     ("2-28314-A-12.ogg", "2-30322-A-12.ogg"),
     ("2-28314-B-12.ogg", "2-30322-B-12.ogg"),
@@ -161,6 +161,12 @@ def _published(table: pd.DataFrame) -> str | None:
     """The name under which the dataset of this table is known, if it is."""
     known = table.loc[table["target"].idxmin(), "category"] == FIRST_CLASS
     return PUBLISHED.get((table["target"].nunique(), len(table))) if known else None
+
+
+def twins_of(filenames: Iterable[str]) -> frozenset[str]:
+    """Clips known to share audio with one of ``filenames`` though they were cut from another recording."""
+    names = frozenset(filenames)
+    return frozenset(clip for pair in SHARED_AUDIO if names & set(pair) for clip in pair) - names
 
 
 def sample_clips(dataset: Dataset, *, per_class: int = 1) -> list[Clip]:

@@ -27,11 +27,13 @@ from core.descriptors import describe
 from core.diagnostics.calibration import calibration_scores
 from core.inference import infer, softmax
 from core.model import AudioResNet
+from core.quality import assess
 from core.robustness import CONDITIONS, degraded
 
 COVERAGE = 0.9  # of conformal sets
 ROBUSTNESS_COLUMNS = ("clip_id", "fold", "seed", "condition", "correct")
-CLIP_COLUMNS = ("clip_id", "fold", "source_group", "label", "seed", "logits", "embedding")  # descriptors follow
+# Descriptors follow.
+CLIP_COLUMNS = ("clip_id", "fold", "source_group", "label", "seed", "duration_s", "quality", "logits", "embedding")
 
 
 def evaluate(
@@ -50,6 +52,8 @@ def _record(net: AudioResNet, clip: Clip, wave: Waveform, audio: AudioConfig, se
         "source_group": clip.source_group,
         "label": clip.label,
         "seed": seed,
+        "duration_s": wave.duration_s,
+        "quality": " ".join(warning.code for warning in assess(wave)),
         "logits": answer.logits,
         "embedding": answer.embedding,
         **describe(wave.samples, wave.sample_rate_hz),

@@ -9,6 +9,8 @@ A records file is Parquet with these columns, one row an answer:
     logits        list of float32, one a class, uncalibrated
     embedding     list of float32 (optional)
     seed          integer  (optional) which of several networks answered
+    duration_s    float64  (optional) length of the sound
+    quality       text     (optional) codes of the warnings of ``core.quality``, with spaces between
     descriptors   float64  (optional) any of ``core.descriptors.NAMES``
 
 Class names, in the order of the logits, stand in the file's metadata under ``class_names`` as JSON, or are given by

@@ -498,6 +498,8 @@ def _prediction(row: sa.Row[Any]) -> Prediction:
 def _as_records(table: pd.DataFrame, *, with_embedding: bool) -> pd.DataFrame:
     for column in ("logits", "embedding") if with_embedding else ("logits",):
         table[column] = [_unpacked(value) for value in table[column]]
+    if "quality" in table:
+        table["quality"] = [" ".join(warning["code"] for warning in warnings) for warnings in table["quality"]]
     table["created_at"] = pd.to_datetime(table["created_at"], utc=True)
     return table.assign(fold=0, source_group=table["clip_id"])
 

@@ -210,8 +210,10 @@ def _identified(part: Part, records: RecordSet, *, start: int) -> RecordSet:
 def _quality(frame: pd.DataFrame) -> dict[str, Any]:
     if "quality" not in frame:
         return {f"quality_{code}": pd.NA for code in schema.QUALITY}
-    codes = [{warning["code"] for warning in warnings or ()} for warnings in frame["quality"]]
-    return {f"quality_{code}": [code in found for found in codes] for code in schema.QUALITY}
+    codes = [None if pd.isna(text) else set(text.split()) for text in frame["quality"]]
+    return {
+        f"quality_{code}": [pd.NA if found is None else code in found for found in codes] for code in schema.QUALITY
+    }
 
 
 def _paths(frame: pd.DataFrame, media: Media) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from core.artifact import Facts, save_artifact
 from core.audio import Waveform
 from core.augment import draw, mask_features, mix_batch, soft_targets
 from core.config import TrainConfig
-from core.dataset import Clip, Dataset
+from core.dataset import Clip, Dataset, twins_of
 from core.errors import RunError
 from core.evaluation import evaluate, summarise
 from core.hardware import hardware, multiplies_bf16_faster
@@ -218,7 +218,7 @@ def _train(
         clips = [dataset.clips[i] for i in in_fold]
         metrics["start"] = before_and_after(start, net, clips, [waves[i] for i in in_fold], config.class_names)
     folder.write_metrics(metrics)
-    reference = records_of(kept).drop(columns=["seed", "logits"])
+    reference = records_of(kept).drop(columns=["seed", "duration_s", "quality", "logits"])
     save_artifact(folder.artifact, net, facts_of(config, metrics), reference)
     last = journal.latest or folder.status().metrics  # of another process where several devices trained
     folder.write_status("finished", config.train.epochs, config.train.epochs, last)
@@ -228,11 +228,12 @@ def _train(
 def split(clips: Sequence[Clip], config: RunConfig) -> tuple[list[int], list[int]]:
     """Positions of the clips to train on and of those to hold out. Left-out classes are in neither.
 
-    A source recording that appears in the held-out fold is not trained on: a few of ESC-50's cross folds.
+    A source recording that appears in the held-out fold is not trained on, nor is one known to share its audio.
     """
     known = [i for i, clip in enumerate(clips) if clip.label in config.class_names]
     held_out = [i for i in known if clips[i].fold == config.fold]
-    unheard = {clips[i].source_group for i in held_out}
+    names = {clips[i].filename for i in held_out}
+    unheard = {clip.source_group for clip in clips if clip.filename in names | twins_of(names)}
     kept = [i for i in known if clips[i].fold != config.fold and clips[i].source_group not in unheard]
     if not kept:
         raise RunError(f"Expected clips outside fold {config.fold}, found none. Choose another --fold.")
