@@ -24,14 +24,17 @@ from core.augment import (
     soft_targets,
 )
 from core.config import AudioConfig, AugmentConfig, FeatureConfig
+from core.outliers import outliers
 
 AUDIO, FEATURES = AudioConfig(), FeatureConfig()
 RATE = AUDIO.sample_rate_hz
 PLAIN = AugmentConfig(
+    crop_s=2,
     crop_spread=1,
     stretch=1,
     gain_db=0,
     mix_p=0,
+    outlier_p=0,
     tilt_p=0,
     low_pass_p=0,
     high_pass_p=0,
@@ -83,10 +86,29 @@ def test_a_bank_of_one_class_mixes_each_clip_with_itself() -> None:
 
 
 def test_targets_are_shares_that_sum_to_one(bank: Bank) -> None:
-    drawn = draw(torch.arange(6), bank, AugmentConfig(), AUDIO, FEATURES, rng=rng())
+    drawn = draw(torch.arange(6), bank, AugmentConfig(outlier_p=0), AUDIO, FEATURES, rng=rng())
     targets = soft_targets(bank, drawn, 3)
     torch.testing.assert_close(targets.sum(dim=1), torch.ones(6))
     torch.testing.assert_close(targets[torch.arange(6), bank.targets], drawn.ratio)
+
+
+def test_an_outlier_takes_the_place_of_the_mixture_and_belongs_to_each_class_alike(bank: Bank) -> None:
+    drawn = draw(torch.arange(6), bank, PLAIN.model_copy(update={"outlier_p": 0.5}), AUDIO, FEATURES, rng=rng(1))
+    assert 0 < int(drawn.outlier.sum()) < 6
+    plain = dataclasses.replace(drawn, outlier=torch.zeros(6, dtype=torch.bool))
+    batch, without = mix_batch(bank, drawn, PLAIN, AUDIO), mix_batch(bank, plain, PLAIN, AUDIO)
+    torch.testing.assert_close(batch[~drawn.outlier], without[~drawn.outlier])
+    made = outliers(int(drawn.outlier.sum()), drawn.samples, RATE, seed=drawn.outlier_seed)
+    torch.testing.assert_close(batch[drawn.outlier], made, atol=1e-5, rtol=0)
+    targets = soft_targets(bank, drawn, 3)
+    torch.testing.assert_close(targets[drawn.outlier], torch.full_like(targets[drawn.outlier], 1 / 3))
+    torch.testing.assert_close(targets[~drawn.outlier].amax(dim=1), torch.ones(int((~drawn.outlier).sum())))
+
+
+def test_a_tenth_of_the_clips_are_outliers_by_default(bank: Bank) -> None:
+    rows = torch.zeros(3_000, dtype=torch.long)
+    drawn = draw(rows, bank, AugmentConfig(), AUDIO, FEATURES, rng=rng())
+    assert float(drawn.outlier.float().mean()) == pytest.approx(0.1, abs=0.02)
 
 
 def test_with_everything_off_a_batch_is_plain_crops(bank: Bank) -> None:

@@ -13,9 +13,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from core.artifact import load_artifact
 from core.augment import Bank
 from core.config import AugmentConfig, ModelConfig, TrainConfig
-from core.dataset import Dataset, load_dataset
+from core.dataset import SHARED_AUDIO, Dataset, load_dataset
 from core.errors import DatasetError, RunError
 from core.evaluation import calibrate, pool, summarise
+from core.quality import assess
 from core.training import loop
 from core.training.crossval import CrossvalConfig, Means, Progress, cross_validate
 from core.training.data import EpochShuffle, decode_clips, trim
@@ -49,7 +50,7 @@ def ask(dataset: Dataset, run_id: str = "a-run", fold: int | None = 1, **changes
 
 def learning(dataset: Dataset) -> RunConfig:
     """Long enough, and clean enough, for a tiny network to learn in 120 steps on any processor."""
-    mild = AugmentConfig(crop_s=0.5, crop_spread=1, reverb_p=0, overdrive_p=0, low_pass_p=0, noise_p=0)
+    mild = AugmentConfig(crop_s=0.5, crop_spread=1, reverb_p=0, overdrive_p=0, low_pass_p=0, noise_p=0, outlier_p=0)
     return ask(dataset, epochs=20, batch_size=4, augment=mild)
 
 
@@ -352,6 +353,27 @@ def test_a_recording_that_crosses_folds_is_left_out_of_training(
     monkeypatch.setattr(loop.Journal, "close", lambda *_: None)
     loop.train(ask(dataset), dataclasses.replace(dataset, clips=tuple(crossing)), RunFolder(tmp_path / "run"))
     assert sizes == [len(dataset.clips) * 2 // 3 - 1]
+
+
+def test_a_clip_that_shares_audio_with_a_held_out_one_is_left_out_of_training(dataset: Dataset) -> None:
+    one, other = SHARED_AUDIO[-1]
+    held_out = next(i for i, clip in enumerate(dataset.clips) if clip.fold == 1)
+    elsewhere = next(i for i, clip in enumerate(dataset.clips) if clip.fold == 2)
+    names = {held_out: one, elsewhere: other}
+    clips = [dataclasses.replace(clip, filename=names.get(i, clip.filename)) for i, clip in enumerate(dataset.clips)]
+    assert elsewhere in loop.split(dataset.clips, ask(dataset))[0]
+    kept, held = loop.split(clips, ask(dataset))
+    assert elsewhere not in kept
+    assert held_out in held
+    assert held_out not in loop.split(clips, ask(dataset, fold=2))[0]
+
+
+def test_records_say_how_long_each_clip_is_and_what_it_was_warned_of(finished: RunFolder, dataset: Dataset) -> None:
+    records = finished.records().set_index("clip_id")
+    clips = [clip for clip in dataset.clips if clip.fold == 1]
+    for clip, wave in zip(clips, decode_clips(clips, TrainConfig().audio), strict=True):
+        assert records.loc[clip.filename, "duration_s"] == wave.duration_s
+        assert records.loc[clip.filename, "quality"].split() == [warning.code for warning in assess(wave)]
 
 
 def test_summaries_agree_with_a_hand_count() -> None:
