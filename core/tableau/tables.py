@@ -208,11 +208,17 @@ def _identified(part: Part, records: RecordSet, *, start: int) -> RecordSet:
 
 
 def _quality(frame: pd.DataFrame) -> dict[str, Any]:
+    """A flag for each warning, from a text of codes; missing where nobody assessed the recording, or by other rules."""
     if "quality" not in frame:
         return {f"quality_{code}": pd.NA for code in schema.QUALITY}
-    codes = [None if pd.isna(text) else set(text.split()) for text in frame["quality"]]
+    said = [set(text.split()) if isinstance(text, str) else None for text in frame["quality"]]
+    ours = [codes is not None and codes <= set(schema.QUALITY) for codes in said]
     return {
-        f"quality_{code}": [pd.NA if found is None else code in found for found in codes] for code in schema.QUALITY
+        f"quality_{code}": [
+            True if codes and code in codes else False if known else pd.NA
+            for codes, known in zip(said, ours, strict=True)
+        ]
+        for code in schema.QUALITY
     }
 
 
