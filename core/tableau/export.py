@@ -8,6 +8,7 @@ Files appear under their names only when they are complete.
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import threading
 from collections import OrderedDict
@@ -117,17 +118,17 @@ def export(
     media: Media = NoMedia(),
     progress: Progress = lambda share, what: None,
 ) -> Exported:
-    """Write ``parts`` to ``out``. Raises ``EarshotError``; files that were complete by then stay."""
+    """Write ``parts`` to ``out``. Raises ``EarshotError``; files that were complete by then stay, and nothing else."""
     if "hyper" in formats or "twbx" in formats:
         hyper.check_version(hyper_version)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        workshop = tempfile.TemporaryDirectory(prefix=".earshot-", dir=out)
-    except OSError as exc:
-        raise ExportError(
-            f"Expected a folder that can be written, got {exc.strerror} for {out}. Name another.", code="unwritable"
-        ) from exc
-    with workshop as name:
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(files.folder(out))
+            name = stack.enter_context(tempfile.TemporaryDirectory(prefix=".earshot-", dir=out))
+        except OSError as exc:
+            raise ExportError(
+                f"Expected a folder that can be written, got {exc.strerror} for {out}. Name another.", code="unwritable"
+            ) from exc
         facts = Path(name) / "predictions.parquet"
         try:
             star = build(parts, facts, gold=gold, media=media, progress=lambda s, what: progress(BUILT * s, what))

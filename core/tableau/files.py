@@ -33,29 +33,44 @@ READ = 1 << 20  # bytes copied at a time
 
 
 @contextmanager
+def folder(path: Path) -> Iterator[None]:
+    """``path`` as a folder to write into; if that fails, those made for it go again, unless something is in them."""
+    made = [one for one in (path, *path.parents) if not one.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for one in made:  # the deepest first
+            with contextlib.suppress(OSError):
+                one.rmdir()
+        raise
+
+
+@contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A file beside ``path`` to write to, which gets its name once it is complete; else nothing is left behind.
 
     Raises ``ExportError`` where the disk is full or cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    except OSError as exc:
-        raise unwritten(path, exc) from exc
-    os.close(handle)
-    beside = Path(name)
-    try:
-        yield beside
-        with beside.open("rb+") as file:
-            os.fsync(file.fileno())
-        beside.chmod(0o666 & ~_umask())
-        beside.replace(path)
-    except OSError as exc:
-        raise unwritten(path, exc) from exc
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(folder(path.parent))
+            handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        except OSError as exc:
+            raise unwritten(path, exc) from exc
+        os.close(handle)
+        beside = Path(name)
+        try:
+            yield beside
+            with beside.open("rb+") as file:
+                os.fsync(file.fileno())
+            beside.chmod(0o666 & ~_umask())
+            beside.replace(path)
+        except OSError as exc:
+            raise unwritten(path, exc) from exc
+        finally:
+            with contextlib.suppress(OSError):
+                beside.unlink(missing_ok=True)
 
 
 def _umask() -> int:

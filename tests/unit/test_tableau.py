@@ -662,7 +662,51 @@ def test_what_cannot_be_exported_is_refused_before_any_work(
     out = tmp_path / "out"
     assert main(["tableau", "--run", str(small_run), "--out", str(out), *options]) == 1
     assert says in capsys.readouterr().err
-    assert not out.exists() or not list(out.iterdir())
+    assert not out.exists()
+
+
+def other_classes() -> list[parts.Part]:
+    return [parts.of_records(answers(20)), parts.of_records(answers(20, classes=3))]
+
+
+@pytest.mark.parametrize("given", [list, other_classes], ids=["nothing", "other classes"])
+def test_a_refused_export_leaves_no_folder_behind(tmp_path: Path, given: Callable[[], list[parts.Part]]) -> None:
+    with pytest.raises(RecordsError):
+        export(given(), tmp_path / "new" / "deep", formats=("csv",))
+    assert not list(tmp_path.iterdir())
+    own = tmp_path / "mine"  # which somebody made, and may want
+    own.mkdir()
+    with pytest.raises(RecordsError):
+        export(given(), own, formats=("csv",))
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine"]
+
+
+def test_where_nothing_could_be_written_no_folder_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(number: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    given = [parts.of_records(answers(20))]
+    for out in (tmp_path / "new", tmp_path):
+        with pytest.raises(ExportError, match="No space left on device"):
+            export(given, out, formats=("csv",))
+        assert not list(tmp_path.iterdir())
+
+
+def test_a_format_that_cannot_be_written_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hyper, "available", lambda: False)
+    with pytest.raises(ExportError, match="no wheel"):
+        export([parts.of_records(answers(20))], tmp_path / "new", formats=("hyper",))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_in_place_of_the_folder_is_told_and_kept(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    for out in (tmp_path / "out", tmp_path / "out" / "deep"):
+        with pytest.raises(ExportError, match="Name another"):
+            export([parts.of_records(answers(20))], out, formats=("csv",))
+    assert (tmp_path / "out").read_text() == "mine"
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_answers_of_other_models_are_counted_and_told(tmp_path: Path) -> None:
