@@ -1,24 +1,28 @@
 """How well unknown sounds are told from known ones, measured on networks that heard neither.
 
-known   held-out clips of the classes a network was trained on
-far     sounds synthesized from nothing (``core.synthetic``)
-near    clips of a class that was left out of a network's training altogether
+known    held-out clips of the classes a network was trained on
+excerpt  their loudest parts: a score must not take a short sound for a strange one
+far      sounds synthesized from nothing (``core.synthetic``)
+near     clips of a class that was left out of a network's training altogether
 
-Every network scores all three with the embeddings of its own training clips, so the scores are those it would serve.
+Every network scores all four with the embeddings of its own training clips, so the scores are those it would serve.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from core.artifact import Artifact
+from core.audio import Waveform
 from core.classifier import familiarity_of
+from core.dataset import Clip
 from core.diagnostics.unknown import auroc, separation
 from core.inference import infer
 from core.synthetic import far_sounds
@@ -26,34 +30,61 @@ from core.unknown import ACCEPTED, SCORES, Score, UnknownRule, acceptance_thresh
 
 CHOSEN: Score = "either"  # good near and far, where each of the others fails at one: see EXPERIMENTS.md
 FAR_EACH = 20  # sounds of every kind for every network
-COLUMNS = ("left_out", "kind", "source", "clip_id", "fold", "seed", *SCORES)
+EXCERPTS_S = (2.0, 1.0, 0.5)
+HOP_S = 0.025  # between the places where a loudest part is looked for
+COLUMNS = ("left_out", "kind", "source", "clip_id", "excerpt_s", "fold", "seed", *SCORES)
 
 
-class Stranger(NamedTuple):
-    """A sound of no class that the network knows."""
+class Trial(NamedTuple):
+    """A sound to score beside the held-out clips."""
 
-    kind: str  # "far" or "near"
+    kind: Literal["far", "near", "excerpt"]
     source: str  # what it is
     clip_id: str
     samples: NDArray[np.float32]
+    excerpt_s: float = math.nan  # of an excerpt, how long
 
 
-def far_strangers(sample_rate_hz: int, *, seed: int) -> Iterator[Stranger]:
+def far_trials(sample_rate_hz: int, *, seed: int) -> Iterator[Trial]:
     """Synthesized sounds; others for another ``seed``."""
     for number, (name, samples) in enumerate(far_sounds(FAR_EACH, sample_rate_hz, seed=seed)):
-        yield Stranger("far", name, f"far-{seed}-{number}", samples)
+        yield Trial("far", name, f"far-{seed}-{number}", samples)
+
+
+def near_trials(clips: Sequence[Clip], waves: Sequence[Waveform], left_out: Sequence[str]) -> Iterator[Trial]:
+    """Every clip of the classes ``left_out``."""
+    for clip, wave in zip(clips, waves, strict=True):
+        if clip.label in left_out:
+            yield Trial("near", clip.label, clip.filename, wave.samples)
+
+
+def excerpt_trials(clips: Sequence[Clip], waves: Sequence[Waveform], held_out: Collection[str]) -> Iterator[Trial]:
+    """The loudest ``EXCERPTS_S`` of every clip that is ``held_out``, by name."""
+    for clip, wave in zip(clips, waves, strict=True):
+        for seconds in EXCERPTS_S if clip.filename in held_out else ():
+            part = loudest_part(wave.samples, round(seconds * wave.sample_rate_hz), round(HOP_S * wave.sample_rate_hz))
+            yield Trial("excerpt", clip.label, clip.filename, part, seconds)
+
+
+def loudest_part(samples: NDArray[np.float32], length: int, hop: int) -> NDArray[np.float32]:
+    """``length`` samples of (N,) with the most energy, started at a multiple of ``hop``; all of it if that is less."""
+    energy = np.concatenate([[0.0], np.cumsum(samples.astype(np.float64) ** 2)])
+    starts = np.arange(0, max(samples.size - length, 0) + 1, hop)
+    start = int(starts[np.argmax(energy[np.minimum(starts + length, samples.size)] - energy[starts])])
+    return samples[start : start + length]
 
 
 def score_open_set(
-    artifact: Artifact, records: pd.DataFrame, strangers: Iterator[Stranger], *, left_out: Sequence[str] = ()
+    artifact: Artifact, records: pd.DataFrame, trials: Iterable[Trial], *, left_out: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """``COLUMNS``: one row for each of ``records``, the held-out clips as evaluated, and one for each stranger."""
-    heard = list(strangers)
-    answers = [infer(artifact.net, stranger.samples, artifact.manifest.audio) for stranger in heard]
+    """``COLUMNS``: one row for each of ``records``, the held-out clips as evaluated, and one for each trial."""
+    heard = list(trials)
+    answers = [infer(artifact.net, trial.samples, artifact.manifest.audio) for trial in heard]
     rows = records[["label", "clip_id", "fold", "seed"]].rename(columns={"label": "source"}).assign(kind="known")
     fold, seed = records[["fold", "seed"]].iloc[0]
-    others = pd.DataFrame([(it.kind, it.source, it.clip_id) for it in heard], columns=["kind", "source", "clip_id"])
-    rows = pd.concat([rows, others.assign(fold=fold, seed=seed)], ignore_index=True)
+    facts = [(trial.kind, trial.source, trial.clip_id, trial.excerpt_s) for trial in heard]
+    others = pd.DataFrame(facts, columns=["kind", "source", "clip_id", "excerpt_s"])
+    rows = pd.concat([rows.assign(excerpt_s=math.nan), others.assign(fold=fold, seed=seed)], ignore_index=True)
     logits = np.stack([*records["logits"], *(answer.logits for answer in answers)]).astype(np.float32)
     embeddings = np.stack([*records["embedding"], *(answer.embedding for answer in answers)]).astype(np.float32)
     scores = familiarity_of(artifact).scores(logits, embeddings)
@@ -68,19 +99,21 @@ def fit_rule(scores: pd.DataFrame) -> UnknownRule:
 def summarise_open_set(scores: pd.DataFrame, *, rng: np.random.Generator) -> dict[str, Any]:
     """Separation of far and near strangers for every score, with intervals, and how many known clips are accepted.
 
-    ``accepted`` uses for each fold a threshold from the other folds. Values of several seeds are means over seeds, and
-    so are their intervals: seeds answer for the same clips and add no evidence about new ones.
+    ``accepted`` and ``accepted_excerpts``, by length in seconds, use for each fold a threshold from the other folds.
+    ``far_excerpts`` and ``near_excerpts`` are AUROCs with excerpts of known clips in place of whole ones. Values of
+    several seeds are means over seeds, and so are their intervals: seeds answer for the same clips and add no evidence
+    about new ones.
     """
     left_out = scores[scores["left_out"] != ""]
     single = ~left_out["left_out"].str.contains("+", regex=False)
-    near = {"near": left_out[single], "near_pairs": left_out[~single]}
-    summary: dict[str, Any] = {"score": CHOSEN, "accepted_wanted": ACCEPTED, "accepted": _nested_acceptance(scores)}
-    summary["far"] = _separations(scores[scores["left_out"] == ""], rng)
-    summary["far_by_source"] = _by(scores[scores["left_out"] == ""], "source")
-    for name, rows in near.items():
+    rows_of = {"far": scores[scores["left_out"] == ""], "near": left_out[single], "near_pairs": left_out[~single]}
+    summary: dict[str, Any] = {"score": CHOSEN, "accepted_wanted": ACCEPTED} | _nested_acceptance(rows_of["far"])
+    for name, rows in rows_of.items():
         if len(rows):
             summary[name] = _separations(rows, rng)
-            summary[f"{name}_by_class"] = _by(rows, "left_out")
+            summary[f"{name}_excerpts"] = _separations_from_excerpts(rows)
+            group, column = ("source", "source") if name == "far" else ("class", "left_out")
+            summary[f"{name}_by_{group}"] = _by(rows, column)
     return summary
 
 
@@ -88,20 +121,33 @@ def _known(scores: pd.DataFrame) -> pd.DataFrame:
     return scores[(scores["left_out"] == "") & (scores["kind"] == "known")]
 
 
-def _nested_acceptance(scores: pd.DataFrame) -> float:
-    known = _known(scores)
-    accepted = [
-        group[CHOSEN] <= acceptance_threshold(known.loc[known["fold"] != fold, CHOSEN].to_numpy())
-        for fold, group in known.groupby("fold")
-    ]
-    return float(pd.concat(accepted).mean())
+def _nested_acceptance(rows: pd.DataFrame) -> dict[str, Any]:
+    known = rows[rows["kind"] == "known"]
+    thresholds = {
+        fold: acceptance_threshold(known.loc[known["fold"] != fold, CHOSEN].to_numpy())
+        for fold in known["fold"].unique()
+    }
+    passed = rows[CHOSEN] <= rows["fold"].map(thresholds)
+    excerpts = rows["kind"] == "excerpt"
+    by_length = passed[excerpts].groupby(rows.loc[excerpts, "excerpt_s"]).mean().sort_index(ascending=False)
+    return {
+        "accepted": float(passed[known.index].mean()),
+        "accepted_excerpts": {f"{seconds:g}": float(share) for seconds, share in by_length.items()},
+    }
+
+
+def _separations_from_excerpts(rows: pd.DataFrame) -> dict[str, float]:
+    """AUROC of every score; each seed alone, then their mean."""
+    swapped = rows[rows["kind"] != "known"].assign(kind=lambda left: left["kind"].replace("excerpt", "known"))
+    of_seeds = [group for _, group in swapped.groupby("seed") if (group["kind"] == "known").any()]
+    return {name: float(np.mean([auroc(*_sides(group, name)) for group in of_seeds])) for name in SCORES if of_seeds}
 
 
 def _separations(rows: pd.DataFrame, rng: np.random.Generator) -> dict[str, Any]:
     """For every score: AUROC, AUPR and FPR95, each with value, low and high, and both n."""
     of_seeds = [
         {name: asdict(separation(*_sides(group, name), rng=rng)) for name in SCORES}
-        for _, group in rows.groupby("seed")
+        for _, group in rows[rows["kind"] != "excerpt"].groupby("seed")
     ]
     return {name: _mean([seed[name] for seed in of_seeds]) for name in SCORES}
 
@@ -117,7 +163,7 @@ def _by(rows: pd.DataFrame, column: str) -> dict[str, float]:
     """AUROC of the chosen score for the strangers of each group alone; known clips of all groups when by source."""
     known = rows[rows["kind"] == "known"]
     summary = {}
-    for name, group in rows[rows["kind"] != "known"].groupby(column, sort=False):
+    for name, group in rows[~rows["kind"].isin(("known", "excerpt"))].groupby(column, sort=False):
         same = known if column == "source" else known[known[column] == name]
         summary[str(name)] = auroc(same[CHOSEN].to_numpy(), group[CHOSEN].to_numpy())
     return summary

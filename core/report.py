@@ -113,6 +113,8 @@ def _unknown(unknown: Mapping[str, Any]) -> list[str]:
     passed = [_interval(unknown[kind][chosen]["fpr95"]) for kind in kinds]
     aupr = [_interval(unknown[kind][chosen]["aupr"]) for kind in kinds]
     accepted = f"{_percent(unknown['accepted'])} of held-out clips, {_percent(unknown['accepted_wanted'])} wanted"
+    parts = unknown.get("accepted_excerpts", {})
+    shares = ", ".join(f"{_percent(share)} of {seconds} s" for seconds, share in parts.items())
     return [
         f"| unknown sounds told from known ones, AUROC | {' | '.join(heads)} |",
         "|---|" + "---|" * len(kinds),
@@ -120,6 +122,7 @@ def _unknown(unknown: Mapping[str, Any]) -> list[str]:
         f"| AUPR of the chosen score | {' | '.join(aupr)} |",
         f"| share that pass where 95 % of known clips do (FPR95) | {' | '.join(passed)} |",
         f"| accepted by a threshold of the other folds | {accepted} |{' |' * (len(kinds) - 1)}",
+        *([f"| … and of these clips' loudest parts | {shares} |{' |' * (len(kinds) - 1)}"] if parts else []),
     ]
 
 

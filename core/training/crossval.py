@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from core.dataset import Dataset
 from core.errors import RunError
 from core.evaluation import Calibration, answer_degraded, calibrate, pool, summarise_robustness
 from core.hardware import hardware
-from core.openset import Stranger, far_strangers, fit_rule, score_open_set, summarise_open_set
+from core.openset import excerpt_trials, far_trials, fit_rule, near_trials, score_open_set, summarise_open_set
 from core.sources import of_run
 from core.training.data import decode_clips
 from core.training.loop import train
@@ -318,17 +319,14 @@ def _degrade(member: RunConfig, dataset: Dataset, run: RunFolder, waves: Sequenc
 
 
 def _score_open_set(member: RunConfig, dataset: Dataset, run: RunFolder, waves: Sequence[Waveform]) -> None:
-    """Score a member's held-out clips and strangers: clips of its left-out classes, or synthesized sounds."""
+    """Score a member's held-out clips, excerpts of them, and strangers: of left-out classes, or synthesized."""
     log.info("%s | unknown sounds", member.run_id)
-    near = (
-        Stranger("near", clip.label, clip.filename, wave.samples)
-        for clip, wave in zip(dataset.clips, waves, strict=True)
-        if clip.label in member.left_out
-    )
-    far = far_strangers(member.train.audio.sample_rate_hz, seed=member.fold or 0)
-    strangers = near if member.left_out else far
-    artifact = load_artifact(run.artifact)
-    write_table(run.unknown, score_open_set(artifact, run.records(), strangers, left_out=member.left_out))
+    near = near_trials(dataset.clips, waves, member.left_out)
+    far = far_trials(member.train.audio.sample_rate_hz, seed=member.fold or 0)
+    records = run.records()
+    excerpts = excerpt_trials(dataset.clips, waves, set(records["clip_id"]))
+    trials = chain(near if member.left_out else far, excerpts)
+    write_table(run.unknown, score_open_set(load_artifact(run.artifact), records, trials, left_out=member.left_out))
 
 
 def _protocol(config: CrossvalConfig) -> str:

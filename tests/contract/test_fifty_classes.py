@@ -15,7 +15,7 @@ from core.cli import main
 from core.dataset import Dataset, load_dataset
 from core.evaluation import answer_degraded, calibrate, pool, summarise_robustness
 from core.explain import explain
-from core.openset import far_strangers, fit_rule, score_open_set, summarise_open_set
+from core.openset import far_trials, fit_rule, score_open_set, summarise_open_set
 from core.report import results_table
 from core.training.data import decode_clips
 from core.training.runs import RunFolder
@@ -94,8 +94,8 @@ def test_all_that_a_cross_validation_measures_fits_into_the_report(
     robustness = summarise_robustness(degraded)
     assert {row["n"] for row in robustness.values()} == {len(clips)}
 
-    strangers = list(far_strangers(audio.sample_rate_hz, seed=0))[::12]
-    scores = score_open_set(artifact, uneven, strangers)
+    trials = list(far_trials(audio.sample_rate_hz, seed=0))[::12]
+    scores = score_open_set(artifact, uneven, trials)
     assert np.isfinite(scores[list(SCORES)].to_numpy()).all()
     assert np.isfinite(fit_rule(scores).threshold)
 

@@ -1,21 +1,48 @@
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from core.config import AudioConfig
+from core.dataset import Dataset, load_dataset
 from core.errors import RunError
-from core.openset import CHOSEN, COLUMNS, FAR_EACH, far_strangers, fit_rule, summarise_open_set
+from core.openset import (
+    CHOSEN,
+    COLUMNS,
+    EXCERPTS_S,
+    FAR_EACH,
+    excerpt_trials,
+    far_trials,
+    fit_rule,
+    loudest_part,
+    near_trials,
+    summarise_open_set,
+)
 from core.synthetic import FAR
 from core.training.crossval import left_out_named
+from core.training.data import decode_clips
 from core.unknown import SCORES
+from tests.synthetic_dataset import write_dataset
 
 
-def scored(kind: str, values: np.ndarray, *, left_out: str = "", seed: int = 0, source: str = "x") -> pd.DataFrame:
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    root = tmp_path_factory.mktemp("toy")
+    write_dataset(root, n_classes=2, folds=2, per_class_and_fold=1)
+    return load_dataset(root)
+
+
+def scored(
+    kind: str, values: np.ndarray, *, left_out: str = "", seed: int = 0, source: str = "x", excerpt_s: float = math.nan
+) -> pd.DataFrame:
     """Rows of ``COLUMNS`` with the same value under every score; folds 1 to 5 in turn."""
     rows = pd.DataFrame(dict.fromkeys(SCORES, values))
     folds = np.arange(len(values)) % 5 + 1
     names = [f"{kind}-{i}" for i in range(len(values))]
-    return rows.assign(kind=kind, source=source, left_out=left_out, clip_id=names, fold=folds, seed=seed)[list(COLUMNS)]
+    facts = {"kind": kind, "source": source, "left_out": left_out, "excerpt_s": excerpt_s}
+    return rows.assign(**facts, clip_id=names, fold=folds, seed=seed)[list(COLUMNS)]
 
 
 def table(rng: np.random.Generator, seeds: int = 1) -> pd.DataFrame:
@@ -82,11 +109,50 @@ def test_a_cross_validation_without_left_out_classes_has_no_near_numbers() -> No
     assert not any(name.startswith("near") for name in summary)
 
 
-def test_far_strangers_are_of_every_kind_and_differ_between_folds() -> None:
-    one, two = (list(far_strangers(8_000, seed=seed)) for seed in (1, 2))
+def test_far_sounds_are_of_every_kind_and_differ_between_folds() -> None:
+    one, two = (list(far_trials(8_000, seed=seed)) for seed in (1, 2))
     assert [stranger.source for stranger in one] == [name for name in FAR for _ in range(FAR_EACH)]
     assert not np.array_equal(one[0].samples, two[0].samples)
     assert len({stranger.clip_id for stranger in one + two}) == 2 * len(one)
+
+
+def test_excerpts_count_where_they_are_asked_for_and_nowhere_else() -> None:
+    scores = table(np.random.default_rng(0))
+    shorter = scored("excerpt", np.random.default_rng(1).normal(2, 1, 400), excerpt_s=1.0)
+    left_out = scored("excerpt", np.random.default_rng(2).normal(2, 1, 72), excerpt_s=1.0, left_out="dog")
+    plain = summarise_open_set(scores, rng=np.random.default_rng(0))
+    both = pd.concat([scores, shorter, left_out], ignore_index=True)
+    summary = summarise_open_set(both, rng=np.random.default_rng(0))
+    told = {key: value for key, value in summary.items() if "excerpts" not in key}
+    assert told == {key: value for key, value in plain.items() if "excerpts" not in key}
+    threshold = fit_rule(both).threshold
+    assert summary["accepted_excerpts"]["1"] == pytest.approx(float((shorter[CHOSEN] <= threshold).mean()), abs=0.01)
+    far = scores[scores["kind"] == "far"]
+    expected = roc_auc_score(np.repeat([0, 1], [400, len(far)]), [*shorter[CHOSEN], *far[CHOSEN]])
+    assert summary["far_excerpts"][CHOSEN] == pytest.approx(expected)
+    assert plain["far_excerpts"] == {}
+    assert plain["accepted_excerpts"] == {}
+
+
+def test_the_loudest_part_is_where_the_sound_is_and_no_longer_than_asked_for() -> None:
+    samples = np.zeros(1_000, dtype=np.float32)
+    samples[612:700] = 0.5
+    assert np.flatnonzero(loudest_part(samples, 100, 1)).size == 88
+    assert np.array_equal(loudest_part(samples, 100, 10), samples[600:700])
+    assert np.array_equal(loudest_part(samples, 2_000, 10), samples)
+
+
+def test_excerpts_are_of_held_out_clips_and_near_sounds_of_left_out_classes(toy: Dataset) -> None:
+    waves = decode_clips(toy.clips, AudioConfig())
+    held_out = {clip.filename for clip in toy.clips if clip.fold == 1}
+    excerpts = list(excerpt_trials(toy.clips, waves, held_out))
+    assert {trial.clip_id for trial in excerpts} == held_out
+    lengths = {(trial.clip_id, trial.excerpt_s): trial.samples.size for trial in excerpts}
+    shortest = min(EXCERPTS_S)
+    assert all(lengths[name, shortest] == round(shortest * AudioConfig().sample_rate_hz) for name in held_out)
+    first = toy.class_names[0]
+    near = list(near_trials(toy.clips, waves, [first]))
+    assert {trial.clip_id for trial in near} == {clip.filename for clip in toy.clips if clip.label == first}
 
 
 def test_leaving_out_takes_class_names_each_or_several_at_once() -> None:
