@@ -32,8 +32,9 @@ def verdict(report: DriftReport) -> None:
         st.error(text + causes, icon=":material/trending_up:")
     if report.verdict != "not_enough_data":
         st.caption(
-            "Without any drift about one comparison in thirty raises an alarm, where every sound is of another "
-            "recording. With under 200 records small drifts are missed: a verdict is then called indicative."
+            "Without any drift about one comparison in thirty raises an alarm. Sounds of one recording are alike, and "
+            "count for as many as they are worth. With under 200 records or 100 recordings small drifts are missed: a "
+            "verdict is then called indicative."
         )
 
 
@@ -140,11 +141,14 @@ def effects(report: DriftReport) -> None:
                 "median_shift": st.column_config.NumberColumn("Median shift", format="%.4g"),
                 "n_reference": "n, reference",
                 "n_current": "n, current",
+                "design_effect": st.column_config.NumberColumn("Records worth one", format="%.2f"),
             },
         )
         st.caption(
             "KS: two-sample Kolmogorov–Smirnov. Effect: Wasserstein distance over the reference's standard deviation. "
-            "PSI: ten bins of equal reference share; its values do not compare with those of other tools."
+            "PSI: ten bins of equal reference share; its values do not compare with those of other tools. Records "
+            "worth one: how many say as much as one independent record (design effect); 1 where every sound is of "
+            "another recording."
         )
 
 

@@ -333,7 +333,8 @@ def drift(
 ) -> None:
     """Tell whether the sounds have drifted from the reference, by what, and whether there are enough to say so.
 
-    The verdict is not_enough_data (under 50 records on a side), no_drift or drift; indicative is true under 200.
+    The verdict is not_enough_data (under 50 records or 25 recordings on a side), no_drift or drift; indicative is true
+    under 200 or 100. Records of one source_group count for as many as they are worth.
     """
     import numpy as np
 

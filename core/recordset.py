@@ -4,7 +4,7 @@ A records file is Parquet with these columns, one row an answer:
 
     clip_id       text     which sound
     fold          integer  fold that was held out; 0 in logs
-    source_group  text     recording the clip was cut from (null: the clip); clips of one are not independent
+    source_group  text     recording the clip was cut from (null or empty: the clip); clips of one are not independent
     label         text     true class; empty or null where nobody knows
     logits        list of float32, one a class, uncalibrated
     embedding     list of float32 (optional)
@@ -275,10 +275,11 @@ def record_set(
         usable &= _note(fits, f"with a {column} that is no whole number", notes)
     if len(table) and not usable.any():
         raise RecordsError(f"None of the {len(table):,} records can be used: {'; '.join(notes)}.", code="no_records")
+    recording = table["source_group"].astype("str")
     plain = table.drop(columns=[c for c in VECTORS if c in table]).assign(
         label=label,
         clip_id=table["clip_id"].astype("str"),
-        source_group=table["source_group"].astype("str").fillna(table["clip_id"].astype("str")),
+        source_group=recording.mask(recording == "").fillna(table["clip_id"].astype("str")),
         **whole,
     )
     if keep_other_labels:

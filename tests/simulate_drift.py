@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from core.descriptors import NAMES
@@ -22,6 +24,7 @@ from core.sources import shipped
 SIZES = (50, 200, 1_000)
 REFERENCES = (400, 1_600)
 SHIFT_SD = 0.5
+MANY_CLIPS = ((25, 8), (50, 4), (50, 20), (100, 10))  # recordings, clips of each
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,8 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         for n in SIZES:
             alarms = [false_alarm(population, n_reference, n, rng=rng) for _ in range(given.repeats)]
             print(f"no drift, {n_reference:,} against {n:,}: {_share(alarms)} alarms", flush=True)
-    alarms = [false_alarm_by_source(population, 200, rng=rng) for _ in range(given.repeats)]
+    alarms = [false_alarm_by_recording(population, 200, rng=rng) for _ in range(given.repeats)]
     print(f"no drift, recordings split in two, about 200 against 200: {_share(alarms)} alarms", flush=True)
+    for recordings, clips in MANY_CLIPS:
+        alarms = [false_alarm_of_clips(population, recordings, clips, rng=rng) for _ in range(given.repeats)]
+        print(f"no drift, {recordings:,} new recordings of {clips:,} clips each: {_share(alarms)} alarms", flush=True)
     for n_reference in REFERENCES:
         found = {
             name: [power(population, name, n_reference, 200, rng=rng) for _ in range(given.repeats // 4)]
@@ -57,13 +63,26 @@ def false_alarm(population: RecordSet, n_reference: int, n: int, *, rng: np.rand
     return report.verdict == "drift"
 
 
-def false_alarm_by_source(population: RecordSet, n: int, *, rng: np.random.Generator) -> bool:
-    """As above, but no source recording is on both sides, as no new sound is of a recording that was trained on."""
-    groups = population.table["source_group"].to_numpy()
-    order = rng.permutation(np.unique(groups))
-    rank = {group: position for position, group in enumerate(order)}
-    by_group = np.argsort([rank[group] for group in groups], kind="stable")
-    return compare(population.take(by_group[n:]), population.take(by_group[:n]), rng=rng).verdict == "drift"
+def false_alarm_by_recording(population: RecordSet, n: int, *, rng: np.random.Generator) -> bool:
+    """As above, but no recording is on both sides, as no new sound is of a recording that was trained on."""
+    by_recording = np.argsort(_rank(population, rng), kind="stable")
+    return compare(population.take(by_recording[n:]), population.take(by_recording[:n]), rng=rng).verdict == "drift"
+
+
+def false_alarm_of_clips(population: RecordSet, recordings: int, clips: int, *, rng: np.random.Generator) -> bool:
+    """As above, one clip a recording, the current ones cut into ``clips`` that differ by a tenth of the spread."""
+    one_each = np.unique(_rank(population, rng), return_index=True)[1]
+    current = population.take(one_each[:recordings].repeat(clips))
+    spread = {name: 0.1 * population.table[name].std() for name in NAMES if name != "active_fraction"}  # often just 1
+    noise = {name: current.table[name] + rng.normal(0, sd, len(current)) for name, sd in spread.items()}
+    current = replace(current, table=current.table.assign(**noise))
+    return compare(population.take(one_each[recordings:]), current, rng=rng).verdict == "drift"
+
+
+def _rank(population: RecordSet, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Each record's recording, as its place in a random order of all recordings."""
+    codes, names = pd.factorize(population.table["source_group"])
+    return np.asarray(rng.permutation(len(names))[codes], dtype=np.int64)
 
 
 def power(population: RecordSet, name: str, n_reference: int, n: int, *, rng: np.random.Generator) -> bool:
@@ -74,7 +93,9 @@ def power(population: RecordSet, name: str, n_reference: int, n: int, *, rng: np
 
 
 def draw(population: RecordSet, n: int, rng: np.random.Generator) -> RecordSet:
-    return population.take(rng.integers(0, len(population), n))
+    """``n`` records with replacement, each as of a recording of its own."""
+    drawn = population.take(rng.integers(0, len(population), n))
+    return replace(drawn, table=drawn.table.assign(source_group=[str(place) for place in rng.random(n)]))
 
 
 def shifted(records: RecordSet, name: str, by: float) -> RecordSet:

@@ -1,12 +1,12 @@
 """Has the world moved? Current records against a reference: what changed, by how much, beyond what chance gives.
 
-The verdict knows its n: under 50 records on either side it is ``not_enough_data``; from 50 to 199 it is marked
-``indicative``; from 200 on it is ``drift`` or ``no_drift``. Tests that can raise an alarm, and how often each may
-without drift: all descriptors together 5 % (Kolmogorov–Smirnov, Holm; in truth 2 to 3 %, since descriptors hang
-together and the effect must be large too), confidence, class mix, embedding, unknown rate and silence 0.5 % each.
-``tests/simulate_drift.py`` measures the whole: false alarms and power. These rates are of records that are independent
-of each other. Clips cut from one recording are not: split by recording, ESC-10's halves differ in 29 draws of 100, and
-in 1 where each recording gives one clip. A report says so where it holds several of one recording.
+The verdict knows its n: under 50 records or 25 recordings on either side it is ``not_enough_data``; under 200 or 100
+it is marked ``indicative``; from there on it is ``drift`` or ``no_drift``. Tests that can raise an alarm, and how often
+each may without drift: all descriptors together 5 % (Kolmogorov–Smirnov, Holm; in truth 2 to 3 %, since descriptors
+hang together and the effect must be large too), confidence, class mix, embedding, unknown rate and silence 0.5 % each.
+``tests/simulate_drift.py`` measures the whole: false alarms and power. Clips cut from one recording are no independent
+evidence, so every test takes records for as many as they are worth (``design_effect``), and embeddings trade places by
+whole recordings.
 
 The reference is held-out clips: what a model was fitted on looks unlike anything new. Held-out clips of different
 folds were answered by different networks, and the prediction log by yet another one. Embeddings of different networks
@@ -18,19 +18,22 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import fisher_exact, ks_2samp
+from scipy.stats import fisher_exact, ks_2samp, kstwo
 
 from core.calibration import fit_temperature
 from core.descriptors import NAMES
+from core.diagnostics import design_effect
 from core.diagnostics.causes import UNITS, causes_in_words
+from core.diagnostics.design_effect import Recordings, recordings_of
 from core.diagnostics.drift_report import (
     CERTAIN,
+    CERTAIN_RECORDINGS,
     ENOUGH,
+    ENOUGH_RECORDINGS,
     AccuracyEstimate,
     ClassDrift,
     ClassShare,
@@ -44,6 +47,7 @@ from core.diagnostics.two_sample import PERMUTATIONS, Effects, ShiftNull, class_
 from core.recordset import TRAINED_ON, RecordSet
 
 Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 ALPHA = 0.05  # of the descriptors together
 OTHER_SHARE = 0.1  # of ALPHA, for each of the other tests
 LARGE_EFFECT = 0.2  # standard deviations; a smaller shift is real perhaps, and harmless
@@ -70,30 +74,36 @@ def compare(
     """Test ``current`` against ``reference``, either of any size. Several seeds' answers to a clip count once."""
     reference, current = one_row_a_clip(reference), one_row_a_clip(current)
     notes = [*_prefixed("reference", reference.notes), *_prefixed("current", current.notes)]
-    features, not_compared = _descriptors(reference, current, rng=rng, permutations=permutations, alpha=alpha)
+    recordings = recordings_of(reference, current)
+    null = ShiftNull(rng=rng, permutations=permutations)
+    features, not_compared = _descriptors(reference, current, recordings, null, alpha=alpha)
     other = alpha * OTHER_SHARE
     why_not, heard = _comparable_answers(reference, current)
     answered = current if heard is None else current.take(~heard)
     pair = _on_one_scale(reference, answered)
-    confidence = None if why_not else _confidence(*pair, rng=rng, permutations=permutations, alpha=other)
+    of_answered = recordings if heard is None else recordings.where(slice(None), ~heard)
+    confidence = None if why_not else _confidence(*pair, of_answered, null, alpha=other)
     fitted = all(len(side) and _trained_on(side).all() for side in (reference, current))
-    classes = _classes(reference, current, why_not, rng=rng, alpha=other)
-    unknown = _unknown(reference, answered, why_not, alpha=other)
-    silent = _silent(reference, current, alpha=other)
-    embedding = (
-        _embedding(reference, current, rng=rng, permutations=max(permutations, KERNEL_PERMUTATIONS), alpha=other)
-        if with_embedding
-        else no_embedding("not asked for")
-    )
+    classes = _classes(reference, current, recordings, why_not, rng=rng, alpha=other)
+    unknown = _unknown(reference, answered, of_answered, why_not, alpha=other)
+    silent = _silent(reference, current, recordings, alpha=other)
+    embedding = no_embedding("not asked for")
+    if with_embedding:
+        most = max(permutations, KERNEL_PERMUTATIONS)
+        embedding = _embedding(reference, current, recordings, rng=rng, permutations=most, alpha=other)
     flags = [feature.flag for feature in features]
     flags += [confidence is not None and confidence.flag, classes.flag, unknown.flag, silent.flag, embedding.flag]
-    verdict = _verdict(len(reference), len(current), any(flags))
+    n_records, n_recordings = (len(reference), len(current)), recordings.counts
+    verdict = _verdict(min(n_records), min(n_recordings), any(flags))
     causes = causes_in_words(features, confidence, classes, embedding, unknown, silent)
     return DriftReport(
-        n_reference=len(reference),
-        n_current=len(current),
+        n_reference=n_records[0],
+        n_current=n_records[1],
+        n_reference_recordings=n_recordings[0],
+        n_current_recordings=n_recordings[1],
         verdict=verdict,
-        indicative=verdict != "not_enough_data" and min(len(reference), len(current)) < CERTAIN,
+        indicative=verdict != "not_enough_data"
+        and (min(n_records) < CERTAIN or min(n_recordings) < CERTAIN_RECORDINGS),
         causes=causes if verdict == "drift" else (),
         features=tuple(features),
         confidence=confidence,
@@ -108,8 +118,7 @@ def compare(
             *notes,
             *not_compared,
             *_said_of_answers(why_not, heard, fitted),
-            *_repeats(current),
-            *_recordings(reference, current),
+            *_not_told(reference, current, recordings),
         ),
     )
 
@@ -128,45 +137,33 @@ def _prefixed(side: str, notes: Sequence[str]) -> Iterator[str]:
     return (f"{side}: {note}" for note in notes)
 
 
-def _repeats(current: RecordSet) -> Iterator[str]:
-    repeated = int(current.table["clip_id"].duplicated().sum())
-    if repeated:
+def _not_told(reference: RecordSet, current: RecordSet, recordings: Recordings) -> Iterator[str]:
+    """Where one name stands for all recordings."""
+    if recordings.alone and min(len(reference), len(current)) > 1 and reference.table["source_group"].nunique() == 1:
         yield (
-            f"{repeated:,} of {len(current):,} current records are of a sound that is there already. Repeated sounds "
-            "are no independent evidence: the verdict is less sure than its n says."
+            "every record of both sides names the same recording, which tells nothing: each is taken for evidence of "
+            "its own. Where sounds hang together, the verdict is less sure than its n says."
         )
 
 
-def _recordings(reference: RecordSet, current: RecordSet) -> Iterator[str]:
-    """Which side holds several sounds of one recording, which are no independent evidence."""
-    hang_together = [
-        f"{len(side):,} {called} records are of {recordings:,} recordings"
-        for called, side in (("reference", reference), ("current", current))
-        if 0 < (recordings := side.table["source_group"].nunique()) < side.table["clip_id"].nunique()
-    ]
-    if hang_together:
-        yield (
-            f"{' and '.join(hang_together)}. The tests take every record as evidence of its own, and sounds of one "
-            "recording are alike: where a recording is on one side alone, the verdict is less sure than its n says."
-        )
-
-
-def _verdict(n_reference: int, n_current: int, flagged: bool) -> Verdict:
-    if min(n_reference, n_current) < ENOUGH:
+def _verdict(n_records: int, n_recordings: int, flagged: bool) -> Verdict:
+    """Of the shorter side."""
+    if n_records < ENOUGH or n_recordings < ENOUGH_RECORDINGS:
         return "not_enough_data"
     return "drift" if flagged else "no_drift"
 
 
 def _descriptors(
-    reference: RecordSet, current: RecordSet, *, rng: np.random.Generator, permutations: int, alpha: float
+    reference: RecordSet, current: RecordSet, recordings: Recordings, null: ShiftNull, *, alpha: float
 ) -> tuple[list[FeatureDrift], list[str]]:
     """Every descriptor that both sides have; and which have none, in words."""
-    null = ShiftNull(rng=rng, permutations=permutations)
     compared, absent = [], []
     for name in NAMES:
-        a, b = finite_values(reference, name), finite_values(current, name)
+        values = [_values(records, name) for records in (reference, current)]
+        finite = [np.isfinite(column) for column in values]
+        a, b = (column[kept] for column, kept in zip(values, finite, strict=True))
         if len(a) >= FEW and len(b) >= FEW:
-            compared.append(_compare_feature(name, a, b, null))
+            compared.append(_compare_feature(name, a, b, recordings.where(finite[0], finite[1]), null))
         else:
             absent.append(name)
     adjusted = holm(np.array([feature.p for feature in compared]))
@@ -180,18 +177,30 @@ def _descriptors(
 
 def finite_values(records: RecordSet, name: str) -> Floats:
     """The finite values of a column; none where there is no such column."""
-    if name == "confidence":
-        return records.confidence
-    if name not in records.table:
-        return np.zeros(0)
-    values = pd.to_numeric(records.table[name], errors="coerce").to_numpy(dtype=np.float64)
+    values = _values(records, name)
     return np.asarray(values[np.isfinite(values)])
 
 
-def _compare_feature(name: str, reference: Floats, current: Floats, null: ShiftNull) -> FeatureDrift:
+def _values(records: RecordSet, name: str) -> Floats:
+    """One number a record (N,), nan where it is none."""
+    if name == "confidence":
+        return records.confidence
+    if name not in records.table:
+        return np.full(len(records), math.nan)
+    return pd.to_numeric(records.table[name], errors="coerce").to_numpy(dtype=np.float64)
+
+
+def _compare_feature(
+    name: str, reference: Floats, current: Floats, recordings: Recordings, null: ShiftNull
+) -> FeatureDrift:
+    worth = design_effect.of_distributions(reference, current, recordings)
     reference, current = np.sort(reference), np.sort(current)  # once for all that sort
     test = ks_2samp(reference, current)
-    found: Effects = null.effects(reference, current)
+    p = float(test.pvalue)
+    if worth > 1:  # never surer than with all records independent
+        pairs = len(reference) * len(current) / (len(reference) + len(current)) / worth
+        p = max(p, float(kstwo.sf(test.statistic, max(1, round(pairs)))))
+    found: Effects = null.effects(reference, current, worth)
     middle = float(np.median(reference)), float(np.median(current))
     return FeatureDrift(
         name=name,
@@ -199,8 +208,8 @@ def _compare_feature(name: str, reference: Floats, current: Floats, null: ShiftN
         n_reference=len(reference),
         n_current=len(current),
         statistic=float(test.statistic),
-        p=float(test.pvalue),
-        p_adjusted=float(test.pvalue),
+        p=p,
+        p_adjusted=p,
         effect=found.shift,
         null_95=found.shift_null_95,
         psi=found.psi,
@@ -208,6 +217,7 @@ def _compare_feature(name: str, reference: Floats, current: Floats, null: ShiftN
         median_reference=middle[0],
         median_current=middle[1],
         median_shift=middle[1] - middle[0],
+        design_effect=worth,
         flag=False,
     )
 
@@ -270,19 +280,26 @@ def _temperature(reference: RecordSet) -> float:
 
 
 def _confidence(
-    reference: RecordSet, current: RecordSet, *, rng: np.random.Generator, permutations: int, alpha: float
+    reference: RecordSet, current: RecordSet, recordings: Recordings, null: ShiftNull, *, alpha: float
 ) -> FeatureDrift | None:
     if min(len(reference), len(current)) < FEW:
         return None
-    null = ShiftNull(rng=rng, permutations=permutations)
-    found = _compare_feature("confidence", reference.confidence, current.confidence, null)
+    found = _compare_feature("confidence", reference.confidence, current.confidence, recordings, null)
     return replace(found, flag=bool(found.p < alpha and _is_large(found)))
 
 
 def _classes(
-    reference: RecordSet, current: RecordSet, why_not: str, *, rng: np.random.Generator, alpha: float
+    reference: RecordSet,
+    current: RecordSet,
+    recordings: Recordings,
+    why_not: str,
+    *,
+    rng: np.random.Generator,
+    alpha: float,
 ) -> ClassDrift:
-    counts = [_predicted_counts(records, reference.class_names) for records in (reference, current)]
+    names = (*reference.class_names, *(name for name in current.class_names if name not in reference.class_names))
+    answers = [_answers(records, names) for records in (reference, current)]
+    counts = [np.bincount(answer, minlength=len(names))[: len(reference.class_names)] for answer in answers]
     shares = tuple(
         ClassShare(name, float(a), float(b))
         for name, a, b in zip(reference.class_names, *(count / max(count.sum(), 1) for count in counts), strict=True)
@@ -290,40 +307,50 @@ def _classes(
     if why_not or not all(count.sum() for count in counts):
         reason = why_not or "one side has no records"
         return ClassDrift("", math.nan, math.nan, math.nan, math.nan, False, shares, reason)
-    test = class_mix(*counts, rng=rng)
+    worth = design_effect.of_mixes(answers[0], answers[1], len(names), recordings)
+    test = class_mix(*counts, rng=rng, design_effect=worth)
     flag = test.p < alpha and test.distance > max(LARGE_RATE, test.distance_null_95)
     return ClassDrift(test.method, test.statistic, test.p, test.distance, test.distance_null_95, bool(flag), shares)
 
 
-def _predicted_counts(records: RecordSet, names: Sequence[str]) -> NDArray[np.int64]:
-    counts = pd.Series(np.asarray(records.class_names, dtype=object)[records.predicted]).value_counts()
-    return np.array([int(counts.get(name, 0)) for name in names], dtype=np.int64)
+def _answers(records: RecordSet, names: Sequence[str]) -> NDArray[np.int64]:
+    """Position in ``names`` of each record's answer (N,)."""
+    place = {name: position for position, name in enumerate(names)}
+    return np.array([place[name] for name in records.class_names], dtype=np.int64)[records.predicted]
 
 
-def _rate(reference: NDArray[Any], current: NDArray[Any], *, alpha: float) -> RateDrift:
+def _rate(reference: Flags, current: Flags, recordings: Recordings, *, alpha: float) -> RateDrift:
     """Two arrays of flags, neither empty."""
     hits = int(reference.sum()), int(current.sum())
     p = float(fisher_exact([[hits[0], len(reference) - hits[0]], [hits[1], len(current) - hits[1]]]).pvalue)
+    p = design_effect.corrected(p, design_effect.of_rates(recordings))
     rates = hits[0] / len(reference), hits[1] / len(current)
     return RateDrift(*rates, p, bool(p < alpha and abs(rates[1] - rates[0]) > LARGE_RATE))
 
 
-def _unknown(reference: RecordSet, current: RecordSet, why_not: str, *, alpha: float) -> RateDrift:
-    flags = [_flags(records) for records in (reference, current)]
+def _unknown(
+    reference: RecordSet, current: RecordSet, recordings: Recordings, why_not: str, *, alpha: float
+) -> RateDrift:
+    told = [_told(records) for records in (reference, current)]
+    flags = [
+        records.table["unknown"][known].astype(bool).to_numpy() if known.any() else known[:0]
+        for records, known in zip((reference, current), told, strict=True)
+    ]
     rates = [float(flag.mean()) if len(flag) else math.nan for flag in flags]
     if why_not or not all(len(flag) for flag in flags):
         reason = why_not or "one side does not say which sounds are unknown"
         return RateDrift(rates[0], rates[1], math.nan, False, reason)
-    return _rate(flags[0], flags[1], alpha=alpha)
+    return _rate(flags[0], flags[1], recordings.where(told[0], told[1]), alpha=alpha)
 
 
-def _flags(records: RecordSet) -> NDArray[np.bool_]:
+def _told(records: RecordSet) -> Flags:
+    """Which records say whether their sound is unknown."""
     if "unknown" not in records.table:
-        return np.zeros(0, dtype=bool)
-    return records.table["unknown"].dropna().astype(bool).to_numpy()
+        return np.zeros(len(records), dtype=bool)
+    return records.table["unknown"].notna().to_numpy(dtype=bool)
 
 
-def _silent(reference: RecordSet, current: RecordSet, *, alpha: float) -> RateDrift:
+def _silent(reference: RecordSet, current: RecordSet, recordings: Recordings, *, alpha: float) -> RateDrift:
     """Digital silence has no level; where some sounds have one, those without are silent."""
     sides = [records.table["rms_dbfs"] for records in (reference, current) if "rms_dbfs" in records.table]
     if len(sides) < 2 or not all(len(side) for side in sides):
@@ -331,7 +358,7 @@ def _silent(reference: RecordSet, current: RecordSet, *, alpha: float) -> RateDr
     silent = [pd.to_numeric(side, errors="coerce").isna().to_numpy() for side in sides]
     if silent[1].all() and finite_values(current, "active_fraction").size == 0:
         return RateDrift(math.nan, math.nan, math.nan, False, "one side has no levels")
-    return _rate(silent[0], silent[1], alpha=alpha)
+    return _rate(silent[0], silent[1], recordings, alpha=alpha)
 
 
 def no_embedding(reason: str) -> EmbeddingDrift:
@@ -339,22 +366,39 @@ def no_embedding(reason: str) -> EmbeddingDrift:
 
 
 def _embedding(
-    reference: RecordSet, current: RecordSet, *, rng: np.random.Generator, permutations: int, alpha: float
+    reference: RecordSet,
+    current: RecordSet,
+    recordings: Recordings,
+    *,
+    rng: np.random.Generator,
+    permutations: int,
+    alpha: float,
 ) -> EmbeddingDrift:
-    a, b = _with_finite_embedding(reference), _with_finite_embedding(current)
+    finite = [_finite_embedding(records) for records in (reference, current)]
+    a, b = (
+        records if kept.all() else records.take(kept)
+        for records, kept in zip((reference, current), finite, strict=True)
+    )
     reason, strata = networks(a, b)
     if reason or a.embedding is None or b.embedding is None:
         return no_embedding(reason)
-    test = mmd_test(a.embedding, b.embedding, rng=rng, permutations=permutations, strata=strata)
+    of = recordings.where(finite[0], finite[1])
+    test = mmd_test(
+        a.embedding,
+        b.embedding,
+        rng=rng,
+        permutations=permutations,
+        strata=strata,
+        groups=None if of.alone else (of.reference, of.current),
+    )
     flag = test.p < alpha and test.mmd2 > test.null_95
     return EmbeddingDrift(test.mmd2, test.p, test.null_95, bool(flag), test.n_reference, test.n_current)
 
 
-def _with_finite_embedding(records: RecordSet) -> RecordSet:
+def _finite_embedding(records: RecordSet) -> Flags:
     if records.embedding is None:
-        return records
-    finite = np.asarray(np.isfinite(records.embedding).all(axis=1))
-    return records if finite.all() else records.take(finite)
+        return np.ones(len(records), dtype=bool)
+    return np.asarray(np.isfinite(records.embedding).all(axis=1))
 
 
 def networks(

@@ -10,6 +10,7 @@ import pandas as pd
 
 Verdict = Literal["not_enough_data", "no_drift", "drift"]
 ENOUGH, CERTAIN = 50, 200  # records: none under the first is judged, from the second on the verdict is a verdict
+ENOUGH_RECORDINGS, CERTAIN_RECORDINGS = 25, 100  # and how many recordings these must be of
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class FeatureDrift:
 
     ``statistic`` and ``p`` are the two-sample Kolmogorov–Smirnov test's; ``p_adjusted`` is Holm's over all features.
     ``effect`` is the Wasserstein distance over the reference's standard deviation, ``null_95`` what chance alone stays
-    under at these n 95 times in 100. ``median_shift`` has the feature's own unit. Undefined numbers are nan.
+    under at these n 95 times in 100. ``median_shift`` has the feature's own unit. ``design_effect``: how many records
+    say as much as an independent one would, since clips of one recording are alike. Undefined numbers are nan.
     """
 
     name: str
@@ -35,6 +37,7 @@ class FeatureDrift:
     median_reference: float
     median_current: float
     median_shift: float
+    design_effect: float
     flag: bool
 
 
@@ -104,10 +107,12 @@ class AccuracyEstimate:
 
 @dataclass(frozen=True)
 class DriftReport:
-    """``verdict`` is for machines; ``indicative`` says that 50 to 199 records carry it; ``causes`` are words."""
+    """``verdict`` is for machines; ``indicative`` says that few records carry it; ``causes`` are words."""
 
     n_reference: int
     n_current: int
+    n_reference_recordings: int
+    n_current_recordings: int
     verdict: Verdict
     indicative: bool
     causes: tuple[str, ...]
@@ -124,12 +129,29 @@ class DriftReport:
 
     def headline(self) -> str:
         """The verdict as a sentence, with its n."""
+        of = (
+            (self.n_current, self.n_current_recordings, "current"),
+            (
+                self.n_reference,
+                self.n_reference_recordings,
+                "reference",
+            ),
+        )
         if self.verdict == "not_enough_data":
-            short, side = min((self.n_current, "current"), (self.n_reference, "reference"))
-            return f"Not enough data: {short:,} {side} records, at least {ENOUGH} are needed for a verdict."
+            short, recordings, side = min(of)
+            if short < ENOUGH:
+                return f"Not enough data: {short:,} {side} records, at least {ENOUGH} are needed for a verdict."
+            short, recordings, side = min(of, key=lambda given: given[1])
+            return (
+                f"Not enough data: {short:,} {side} records are of {recordings:,} recording{'s' * (recordings != 1)}, "
+                f"at least {ENOUGH_RECORDINGS} are needed for a verdict."
+            )
         found = "Drift" if self.verdict == "drift" else "No drift found"
-        sure = f"Indicative only, under {CERTAIN} records: " if self.indicative else ""
+        few = f"{CERTAIN} records" if min(of)[0] < CERTAIN else f"{CERTAIN_RECORDINGS} recordings"
+        sure = f"Indicative only, under {few}: " if self.indicative else ""
         text = f"{found}, {self.n_current:,} current records against {self.n_reference:,}"
+        if any(recordings < n for n, recordings, _ in of):
+            text += f", of {self.n_current_recordings:,} and {self.n_reference_recordings:,} recordings"
         return f"{sure}{text[0].lower() + text[1:] if sure else text}."
 
     def in_words(self) -> str:

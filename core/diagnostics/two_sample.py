@@ -7,13 +7,16 @@ of .1 standard deviations nearly always. So every effect comes with the 95th per
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2_contingency, wasserstein_distance
+from scipy.stats import chi2, wasserstein_distance
 
 Floats = NDArray[np.float64]
+Codes = NDArray[np.int64]
 PERMUTATIONS = 200
 PSI_BINS = 10
 NULL_ROWS = 1_500  # a side; larger samples are thinned for the null alone, which is then scaled to their size
@@ -51,11 +54,12 @@ class ShiftNull:
         self._rng, self._permutations = rng, permutations
         self._memberships: dict[tuple[int, int], NDArray[np.bool_]] = {}
 
-    def effects(self, reference: Floats, current: Floats) -> Effects:
-        """Of finite samples (N,) and (M,), N and M at least 1."""
+    def effects(self, reference: Floats, current: Floats, design_effect: float = 1.0) -> Effects:
+        """Of finite samples (N,) and (M,), at least one value each; ``design_effect`` records are worth one."""
         spread = _spread(reference, current)
         a, b = self._thinned(reference), self._thinned(current)
         rate = (1 / len(reference) + 1 / len(current)) / (1 / len(a) + 1 / len(b))  # both nulls are functions of it
+        rate *= design_effect
         shift_null, psi_null = self._nulls(a, b)
         return Effects(
             shift=float(wasserstein_distance(reference, current)) / spread,
@@ -134,19 +138,28 @@ class ClassTest:
     distance_null_95: float
 
 
-def class_mix(reference: NDArray[np.int64], current: NDArray[np.int64], *, rng: np.random.Generator) -> ClassTest:
-    """Compare two vectors of class counts (K,), neither empty. The statistic is Pearson's chi² either way."""
+def class_mix(
+    reference: NDArray[np.int64],
+    current: NDArray[np.int64],
+    *,
+    rng: np.random.Generator,
+    design_effect: float = 1.0,
+) -> ClassTest:
+    """Compare two vectors of class counts (K,), neither empty.
+
+    The statistic is Pearson's chi² either way, over ``design_effect`` (Rao & Scott 1984): what the counts are worth.
+    """
     present = (reference + current) > 0
     a, b = reference[present], current[present]
     n, m = int(a.sum()), int(b.sum())
     draws = rng.multivariate_hypergeometric(a + b, m, size=CLASS_DRAWS, method="marginals")  # relabelled at random
     distances = np.abs(draws / m - (a + b - draws) / n).max(axis=1)
     expected = (a + b) * m / (n + m)
-    statistic = float(_chi2(b[None], expected, n, m)[0])
+    statistic = float(_chi2(b[None], expected, n, m)[0]) / design_effect
     if len(a) < 2:
         p, method = 1.0, "permutation"
     elif min(expected.min(), (a + b - expected).min()) >= ENOUGH_EXPECTED:
-        p, method = float(chi2_contingency(np.stack([a, b]), correction=False).pvalue), "chi2"
+        p, method = float(chi2.sf(statistic, len(a) - 1)), "chi2"
     else:
         as_far = int((_chi2(draws, expected, n, m) >= statistic * (1 - 1e-12)).sum())
         p, method = (1 + as_far) / (1 + CLASS_DRAWS), "permutation"
@@ -155,7 +168,7 @@ def class_mix(reference: NDArray[np.int64], current: NDArray[np.int64], *, rng: 
         p=p,
         method=method,
         distance=float(np.abs(b / m - a / n).max()),
-        distance_null_95=float(np.quantile(distances, 0.95)),
+        distance_null_95=float(np.quantile(distances, 0.95)) * math.sqrt(design_effect),
     )
 
 
@@ -181,25 +194,26 @@ def mmd_test(
     *,
     rng: np.random.Generator,
     permutations: int = PERMUTATIONS,
-    strata: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
+    strata: tuple[Codes, Codes] | None = None,
+    groups: tuple[Codes, Codes] | None = None,
 ) -> KernelTest:
     """Maximum mean discrepancy (Gretton et al. 2012) of embeddings (N, D) and (M, D), by permutation.
 
     Gaussian kernel of median bandwidth on the first ``COMPONENTS`` principal components of both together, at most
-    ``KERNEL_ROWS`` rows a side. Rows trade places only within their stratum, such as the network that answered.
+    ``KERNEL_ROWS`` rows a side. Rows trade places only within their stratum, such as the network that answered; rows
+    of one side and group, such as a recording, only together.
     """
     keep = [_some(len(rows), rng) for rows in (reference, current)]
     pooled = np.concatenate([reference[keep[0]], current[keep[1]]])
     n, m = len(keep[0]), len(keep[1])
     kernel = gaussian_kernel(principal_components(pooled), rng=rng)
     np.fill_diagonal(kernel, 0)
-    stratum = (
-        np.zeros(n + m, dtype=np.int64)
-        if strata is None
-        else np.concatenate([of[kept] for of, kept in zip(strata, keep, strict=True)])
-    )
     is_current = np.arange(n + m) >= n
-    members = np.concatenate([is_current[:, None], _permuted(is_current, stratum, permutations, rng)], axis=1)
+    stratum = np.zeros(n + m, dtype=np.int64) if strata is None else _kept(strata, keep)
+    unit = np.arange(n + m) if groups is None else _units(_kept(groups, keep), stratum, is_current)
+    first = np.unique(unit, return_index=True)[1]
+    permuted = _permuted(is_current[first], stratum[first], permutations, rng)[unit]
+    members = np.concatenate([is_current[:, None], permuted], axis=1)
     values = _mmd2(kernel, members.astype(np.float32))
     as_far = int((values[1:] >= values[0]).sum())
     return KernelTest(
@@ -209,6 +223,15 @@ def mmd_test(
         n_reference=n,
         n_current=m,
     )
+
+
+def _kept(codes: tuple[Codes, Codes], keep: Sequence[Codes]) -> Codes:
+    return np.concatenate([of[kept] for of, kept in zip(codes, keep, strict=True)])
+
+
+def _units(*codes: NDArray[Any]) -> Codes:
+    """Rows that agree in all of ``codes`` (N,) share a number, counted from 0."""
+    return np.asarray(np.unique(np.stack(codes), axis=1, return_inverse=True)[1], dtype=np.int64).reshape(-1)
 
 
 def _some(n: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -227,14 +250,18 @@ def _permuted(
 
 
 def _mmd2(kernel: NDArray[np.float32], members: NDArray[np.float32]) -> Floats:
-    """Unbiased MMD² for each column of ``members`` (N + M, P); ``kernel`` has a zero diagonal. Needs N, M ≥ 2."""
-    m = float(members[:, 0].sum())
+    """Unbiased MMD² for each column of ``members`` (N + M, P); ``kernel`` has a zero diagonal. Needs N, M ≥ 2.
+
+    Where units differ in size, so do N and M between columns.
+    """
+    m = members.sum(axis=0, dtype=np.float64)
     n = len(kernel) - m
     reached = (kernel @ members).astype(np.float64)  # (N + M, P)
     both = (reached * members).sum(axis=0)
     across = reached.sum(axis=0) - both
     neither = kernel.sum(dtype=np.float64) - 2 * across - both
-    return np.asarray(neither / (n * (n - 1)) + both / (m * (m - 1)) - 2 * across / (n * m))
+    pairs = [np.maximum(count, 1) for count in (n * (n - 1), m * (m - 1), n * m)]  # 0 with a few large units alone
+    return np.asarray(neither / pairs[0] + both / pairs[1] - 2 * across / pairs[2])
 
 
 def principal_components(rows: NDArray[np.float32], components: int = COMPONENTS) -> Floats:

@@ -84,7 +84,7 @@ def test_the_demo_raises_an_alarm_and_names_its_cause(open_app: OpenApp) -> None
     page.session_state[state.DRIFT_DEMO.name] = "far away: 14 dB quieter, nothing above 8 kHz"
     page.run()
     assert not page.exception
-    assert "Drift, 200 current records against 400." in page.error[0].value
+    assert "Drift, 200 current records against 400, of 169 and 304 recordings." in page.error[0].value
     assert "14 dB quieter" in page.error[0].value
     assert "Nothing above 8 kHz" in page.error[0].value
     assert len(page.get("plotly_chart")) == 7  # effects, four distributions, classes, map

@@ -44,6 +44,7 @@ LAYERS = [
         "core.diagnostics.selection",
         "core.diagnostics.unknown",
         "core.diagnostics.drift_report",
+        "core.diagnostics.design_effect",
         "core.diagnostics.two_sample",
         "core.diagnostics.clips",
         "core.diagnostics.neighbours",

@@ -148,6 +148,30 @@ def test_rows_trade_places_only_within_their_stratum(rng: np.random.Generator) -
     assert mmd_test(a, b, rng=rng, strata=strata).p > 0.01
 
 
+def test_rows_of_one_recording_trade_places_together(rng: np.random.Generator) -> None:
+    """Ten recordings of eight clips against as many others: no drift, though every recording has a place of its own."""
+    rows = (rng.normal(size=(20, 4)).repeat(8, axis=0) + rng.normal(0, 0.1, (160, 4))).astype(np.float32)
+    groups = np.arange(10).repeat(8), np.arange(10, 20).repeat(8)
+    assert mmd_test(rows[:80], rows[80:], rng=rng).p < 0.01
+    assert mmd_test(rows[:80], rows[80:], rng=rng, groups=groups).p > 0.05
+    alone = np.arange(80), np.arange(80, 160)
+    by_row = [mmd_test(rows[:80], rows[80:], rng=np.random.default_rng(1), groups=of) for of in (None, alone)]
+    assert by_row[0].mmd2 == pytest.approx(by_row[1].mmd2)
+    assert np.isfinite(mmd_test(rows[:8], rows[80:88], rng=rng, groups=(np.zeros(8, int), np.ones(8, int))).p)
+
+
+def test_records_that_are_worth_fewer_have_a_wider_null(rng: np.random.Generator) -> None:
+    a, b = rng.normal(size=90), rng.normal(size=70)
+    whole, quarter = (ShiftNull(rng=np.random.default_rng(1)).effects(a, b, worth) for worth in (1.0, 4.0))
+    assert quarter.shift_null_95 == pytest.approx(2 * whole.shift_null_95)
+    assert (quarter.shift, quarter.psi_null_95) == (whole.shift, pytest.approx(4 * whole.psi_null_95))
+    counts = np.array([40, 30, 30]), np.array([20, 30, 10])
+    mixes = [class_mix(*counts, rng=np.random.default_rng(1), design_effect=worth) for worth in (1.0, 4.0)]
+    assert mixes[1].statistic == pytest.approx(mixes[0].statistic / 4)
+    assert mixes[1].p > mixes[0].p
+    assert mixes[1].distance_null_95 == pytest.approx(2 * mixes[0].distance_null_95)
+
+
 def test_many_rows_are_thinned_and_the_number_is_told(rng: np.random.Generator, monkeypatch) -> None:
     monkeypatch.setattr(two_sample, "KERNEL_ROWS", 30)
     found = mmd_test(*rng.normal(size=(2, 100, 3)).astype(np.float32), rng=rng)
