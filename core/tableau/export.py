@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from core.errors import ExportError
 from core.tableau import demonstrations, files, hyper, schema, workbook
-from core.tableau.parts import Part
+from core.tableau.parts import LOG, Part
 from core.tableau.tables import Media, NoMedia, Progress, StarSchema, build
 
 Format = Literal["csv", "hyper", "twbx"]
@@ -146,9 +146,11 @@ def _said(star: StarSchema) -> Iterator[str]:
     for row in star.small["about"].to_pylist():
         if row["kind"] == demonstrations.KIND:
             continue
-        by = f" by the model {row['fingerprint'][:12]}" if row["fingerprint"] else ""
+        held_out = "" if row["kind"] in (LOG, "file") else "held-out "
+        by = "for" if row["kind"] == "cross-validation" else "by"  # there, networks of the other folds answered
+        model = f" {by} the model {row['fingerprint'][:12]}" if row["fingerprint"] else ""
         notes = f"; {row['notes']}" if row["notes"] else ""
-        yield f"{row['run_id']}: {row['n_answers']:,} answers{by}, {row['n_labelled']:,} of them labelled{notes}"
+        yield f"{row['run_id']}: {row['n_answers']:,} {held_out}answers{model}, {row['n_labelled']:,} labelled{notes}"
 
 
 def _write(

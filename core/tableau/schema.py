@@ -95,7 +95,10 @@ def share(name: str, meaning: str) -> Column:
 
 RUN = text("run_id", "run, log window or file that the answers are from; names a row of about")
 CLIP = text("clip_id", "gold clip; names a row of clip_features")
-FINGERPRINT = text("fingerprint", "sha256 of the model that answered; empty where the run keeps none")
+FINGERPRINT = text(
+    "fingerprint",
+    "sha256 of the model that answered; in a cross-validation of the one it made, while its networks answered",
+)
 DESCRIPTORS = tuple(
     share(d.name, d.meaning)
     if d.unit == "0–1"
@@ -131,7 +134,7 @@ PREDICTIONS = Table(
         *DESCRIPTORS,
         *(flag(f"quality_{code}", f"recording warned of as {code}; empty where not assessed") for code in QUALITY),
         number("duration_s", "s", "length of the sound", 0),
-        number("latency_ms", "ms", "time the answer took", 0),
+        number("latency_ms", "ms", "time the answer took, in logs", 0),
         text("origin", "app, api or cli in logs; held-out in runs"),
         text("backend", "where inference ran, in logs"),
         Column("created_at", "time", "UTC", "when it was answered, to the second; empty for runs"),
@@ -159,7 +162,11 @@ HEADLINE = Table(
         RUN,
         text(
             "metric",
-            "accuracy, macro_f1, ece, nll, brier, aurc, …; those ending in _raw are before temperature scaling",
+            "accuracy; macro_f1; baseline: always the commonest class; balanced_accuracy; ece, mce, adaptive_ece, "
+            "classwise_ece: calibration errors; ece_by_chance_95: what a perfect model's ece stays under 95 times in "
+            "100; brier; nll: negative log-likelihood; aurc: mean risk over all coverages, aurc_best and aurc_random "
+            "its bounds; augrc: mean share of all clips that are accepted and wrong; cov_at_risk: coverage at 5 % "
+            "risk; risk_at_cov: risk at 80 % coverage; …_raw: before temperature scaling",
         ),
         text("unit", "0–1, 0–2 or nats"),
         number("value", "see unit", "mean over seeds; empty where undefined (n = 0)"),
@@ -184,7 +191,7 @@ CLASS_METRICS = Table(
         share("precision", "share of the answers naming it that were right; empty where none named it"),
         share("precision_low", "Wilson 95 % interval, lower end"),
         share("precision_high", "Wilson 95 % interval, upper end"),
-        share("f1", "harmonic mean of recall and precision; mean over seeds"),
+        share("f1", "2 × right over (clips of it + answers naming it); mean over seeds; empty where there are neither"),
         share("f1_low", "95 % interval from resampled source recordings, lower end"),
         share("f1_high", "95 % interval, upper end"),
     ),
@@ -287,11 +294,16 @@ DRIFT = Table(
         text("feature", "acoustic descriptor, confidence, or all features"),
         text(
             "statistic",
-            "effect (Wasserstein distance over standard deviation), psi, what chance stays under, p, medians",
+            "of a feature: statistic (Kolmogorov–Smirnov distance), p, p_adjusted (Holm), effect (Wasserstein distance "
+            "over the reference's standard deviation), psi (population stability index), null_95 and psi_null_95 (what "
+            "chance keeps effect and psi under 95 times in 100), median_reference, median_current, median_shift; of "
+            "all: n_reference, n_current, verdict, cause_1, cause_2, …",
         ),
         text("unit", "of the value"),
         number("value", "see unit", "empty where undefined"),
-        text("verdict", "drift, no_drift or not_enough_data; the whole one in words for the statistic verdict"),
+        text(
+            "verdict", "drift, no_drift or not_enough_data; in words for the statistics verdict and cause_1, cause_2, …"
+        ),
     ),
     ("run_id", "feature", "statistic"),
     {"run_id": "about"},
@@ -343,7 +355,11 @@ MEL_BANDS = Table(
         Column("band", "integer", "", "mel band, from 0, low to high", low=0),
         number("frequency_hz", "Hz", "centre of the band", 0),
         number("time_s", "s", "start of the time step", 0),
-        number("mean_db", "dB", "mean power in the band during the step, re full scale"),
+        number(
+            "mean_db",
+            "dB",
+            "mean over the step of 10 log10 of the mel power of samples within ±1; −100 is its floor, 0 no bound",
+        ),
     ),
     ("clip_id", "band", "time_s"),
     {"clip_id": "clip_features"},
@@ -394,7 +410,7 @@ DATA_DICTIONARY = Table(
         text("table_name", "table"),
         text("column_name", "column"),
         text("type", "text, integer, real, boolean, or time (ISO 8601, UTC)"),
-        text("unit", "unit of the numbers; empty for text and flags"),
+        text("unit", "unit of the numbers, UTC of times; empty for text and flags"),
         text("meaning", "what it says"),
         text("refers_to", "table.column that it names a row of"),
     ),
@@ -415,7 +431,12 @@ ABOUT = Table(
         count("n_classes", "classes of the model", "classes"),
         count("n_seeds", "networks that answered for the same clips", "networks"),
         number("temperature", "", "that logits were divided by; the mean over folds for runs", 0),
-        Column("created_at", "time", "UTC", "end of the run, or the last answer of the log window"),
+        Column(
+            "created_at",
+            "time",
+            "UTC",
+            "end of the run, or the last answer of the log window; empty for files and demonstrations",
+        ),
         text("notes", "what was left out and why"),
         text("earshot_version", "version of the code that made this export"),
     ),

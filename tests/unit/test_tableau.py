@@ -28,7 +28,7 @@ from core.errors import EarshotError, ExportError, RecordsError
 from core.recordset import RecordSet, record_set, write_records
 from core.sources import of_log, shipped
 from core.store import Store
-from core.tableau import demonstrations, files, gold_tables, hyper, parts, schema, sources, tables
+from core.tableau import demonstrations, files, gold_tables, hyper, parts, schema, sources, tables, workbook
 from core.tableau.export import Exported, KeptExports, export, formats_of
 from core.training.runs import RunFolder
 from tests.answers import answers
@@ -312,14 +312,57 @@ def test_every_column_is_in_the_dictionary_with_type_and_meaning(whole: Whole) -
     assert len(said) == sum(len(table.columns) for table in (*schema.TABLES, schema.WIDE))
 
 
-def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
-    for folder in ("a", "b"):
-        records = answers(60, seeds=3)
-        star = tables.build([parts.of_records(records)], tmp_path / f"{folder}.parquet", gold=gold_tables.recorded())
-        files.write_zip(star, tmp_path / folder / "all.zip")
-        files.write_wide(star, tmp_path / folder / "wide.csv")
-    for name in ("all.zip", "wide.csv"):
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+@pytest.mark.parametrize(("table", "column"), [("headline", "metric"), ("drift", "statistic")])
+def test_every_name_that_stands_in_a_long_table_is_explained(whole: Whole, table: str, column: str) -> None:
+    said = set(re.findall(r"\w+", schema.BY_NAME[table].column(column).meaning))
+    found = {name.removesuffix("_raw") for name in whole.csv(table)[column].str.replace("_raw_", "_")}
+    assert {name for name in found if not name.startswith("cause_")} <= said
+
+
+def test_the_same_records_give_the_same_bytes_of_all_but_the_extract(tmp_path: Path) -> None:
+    def made(folder: str) -> dict[str, bytes]:
+        given = [parts.of_records(answers(60, seeds=3))]
+        done = export(given, tmp_path / folder, gold=gold_tables.recorded())
+        return {path.relative_to(done.out).as_posix(): path.read_bytes() for path in done.files}
+
+    first, second = made("a"), made("b")
+    assert list(first) == list(second)
+    differ = {name for name in first if first[name] != second[name]}
+    assert differ <= {hyper.NAME, workbook.NAME}
+    with (
+        zipfile.ZipFile(io.BytesIO(first[workbook.NAME])) as one,
+        zipfile.ZipFile(io.BytesIO(second[workbook.NAME])) as other,
+    ):
+        assert one.namelist() == other.namelist() == [workbook.TWB, workbook.PACKAGED]
+        assert one.read(workbook.TWB) == other.read(workbook.TWB)
+        assert [info.date_time for info in one.infolist()] == [files.EPOCH] * 2
+        assert one.read(workbook.PACKAGED) == first[hyper.NAME]
+        assert other.read(workbook.PACKAGED) == second[hyper.NAME]
+
+
+def test_the_same_records_give_the_same_rows_of_the_extract(tmp_path: Path) -> None:
+    star = tables.build(
+        [parts.of_records(answers(60, seeds=3))], tmp_path / "facts.parquet", gold=gold_tables.recorded()
+    )
+    for name in ("a", "b"):
+        hyper.write_hyper(star, tmp_path / f"{name}.hyper")
+    with (
+        HyperProcess(Telemetry.DO_NOT_SEND_USAGE_DATA_TO_TABLEAU, parameters={"log_config": ""}) as process,
+        Connection(process.endpoint) as connection,
+    ):
+        for name in ("a", "b"):
+            connection.catalog.attach_database(str(tmp_path / f"{name}.hyper"), alias=name)
+        for table in schema.TABLES:
+            columns = [
+                [(str(c.name), str(c.type)) for c in connection.catalog.get_table_definition(place).columns]
+                for place in (TableName(name, "Extract", table.name) for name in ("a", "b"))
+            ]
+            assert columns[0] == columns[1]
+            one, other = (f'SELECT * FROM "{name}"."Extract"."{table.name}"' for name in ("a", "b"))
+            for more, less in ((one, other), (other, one)):
+                assert connection.execute_scalar_query(f"SELECT COUNT(*) FROM ({more} EXCEPT ALL {less}) AS x") == 0
+            counted = connection.execute_scalar_query(f"SELECT COUNT(*) FROM ({one}) AS x")
+            assert counted == star.rows(table.name)
 
 
 def test_three_seeds_are_means_over_seeds_at_the_number_of_clips(tmp_path: Path) -> None:
@@ -640,7 +683,7 @@ def small_run(tmp_path: Path) -> Path:
 def test_the_command_says_what_it_wrote(small_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tableau", "--run", str(small_run), "--out", str(tmp_path / "out"), "--formats", "csv"]) == 0
     said = capsys.readouterr().out
-    assert "small: 20 answers, 20 of them labelled" in said
+    assert "small: 20 answers, 20 labelled" in said
     assert str(tmp_path / "out" / files.WIDE) in said
 
 
@@ -721,6 +764,6 @@ def test_answers_of_other_models_are_counted_and_told(tmp_path: Path) -> None:
     about = pd.read_csv(tmp_path / "out" / "csv" / "about.csv").set_index("run_id")
     assert about.loc["log", "notes"] == "5 answers of other models in this window are left out"
     assert done.said == (
-        f"log: 12 answers by the model {manifest.fingerprint[:12]}, 2 of them labelled; "
+        f"log: 12 answers by the model {manifest.fingerprint[:12]}, 2 labelled; "
         "5 answers of other models in this window are left out",
     )
