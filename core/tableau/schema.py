@@ -97,7 +97,7 @@ RUN = text("run_id", "run, log window or file that the answers are from; names a
 CLIP = text("clip_id", "gold clip; names a row of clip_features")
 FINGERPRINT = text(
     "fingerprint",
-    "sha256 of the model that answered; in a cross-validation of the one it made, while its networks answered",
+    "sha256 of the model that answered; in a cross-validation of the one it made; empty where none is known",
 )
 DESCRIPTORS = tuple(
     share(d.name, d.meaning)
