@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 SIDES = {"after": "After temperature", "before": "Before"}
 GIVEN = {"before": "As answered", "after": "After a temperature"}
-SHARE = st.column_config.ProgressColumn
 MEASURES = {
     "ece": "ECE, 15 bins",
     "mce": "MCE, worst bin",
@@ -105,7 +104,7 @@ def measures(records: RecordSet, chosen: RecordSet) -> None:
         floor=[f"{a:.3f} (up to {b:.3f})" for a, b in zip(own["noise_floor"], own["noise_floor_95"], strict=True)],
         n=after["n"],
     )
-    st.dataframe(
+    components.table(
         shown,
         hide_index=True,
         column_config={
@@ -130,21 +129,19 @@ def by_class(records: RecordSet) -> None:
 
     st.subheader("Classes", anchor=False)
     table = services.computed(class_calibration, records)
-    st.dataframe(
+    _table(
         table.assign(label=table["label"].map(words.plain)),
-        hide_index=True,
-        column_order=["label", "n", "ece", "noise_floor_95", "confidence", "precision", "mean_probability", "share"],
-        column_config={
+        {
             "label": st.column_config.TextColumn("Class", pinned=True),
             "n": "Clips",
             "ece": st.column_config.NumberColumn("ECE of its probability", format="%.3f"),
             "noise_floor_95": st.column_config.NumberColumn("Perfect model, up to", format="%.3f"),
-            "confidence": SHARE("Confidence when named", format="percent", min_value=0, max_value=1),
-            "precision": SHARE("Right when named", format="percent", min_value=0, max_value=1),
-            "mean_probability": st.column_config.NumberColumn("Mean probability", format="percent"),
-            "share": st.column_config.NumberColumn("Share of clips", format="percent"),
+            "confidence": components.share_bar("Confidence when named"),
+            "precision": components.share_bar("Right when named"),
+            "mean_probability": components.share("Mean probability"),
+            "share": components.share("Share of clips"),
         },
-        alt="Calibration of each class.",
+        "Calibration of each class.",
     )
     st.caption("Confidence above what is right when named: the class is claimed too boldly. All folds pooled.")
 
@@ -208,14 +205,14 @@ def thresholds(records: RecordSet) -> None:
             _table(
                 table.assign(interval=_between(table["low"], table["high"])),
                 {
-                    "target": _percent("Wanted"),
+                    "target": components.share("Wanted"),
                     "threshold": st.column_config.NumberColumn(
                         "From", format="%.3f", help="Confidence from which answers are accepted."
                     ),
-                    "coverage": _percent("Accepted"),
-                    "precision": _percent("Right"),
+                    "coverage": components.share("Accepted"),
+                    "precision": components.share("Right"),
                     "interval": "95 % interval",
-                    "held_out_precision": _percent("Held out"),
+                    "held_out_precision": components.share("Held out"),
                 },
                 "Thresholds by wanted precision.",
             )
@@ -230,7 +227,7 @@ def thresholds(records: RecordSet) -> None:
         ranges = [f"{low:.1f} to {high:.1f}" for low, high in zip(tiers["low"], tiers["high"], strict=True)]
         _table(
             tiers.assign(range=ranges, interval=_between(tiers["precision_low"], tiers["precision_high"])),
-            {"range": "Confidence", "n": "n", "precision": _percent("Right"), "interval": "95 % interval"},
+            {"range": "Confidence", "n": "n", "precision": components.share("Right"), "interval": "95 % interval"},
             "Share of right answers by range of confidence.",
         )
         first = tiers.iloc[0]
@@ -256,12 +253,12 @@ def conformal(records: RecordSet) -> None:
             luck=_between(table["expected_low"], table["expected_high"]),
         ),
         {
-            "wanted": _percent("Wanted"),
-            "coverage": _percent("Held the truth"),
+            "wanted": components.share("Wanted"),
+            "coverage": components.share("Held the truth"),
             "interval": "95 % interval",
             "luck": "By luck of the fit",
             "mean_size": st.column_config.NumberColumn("Classes each", format="%.2f"),
-            "singles": _percent("Of one class"),
+            "singles": components.share("Of one class"),
         },
         "Realised coverage of conformal sets.",
     )
@@ -277,8 +274,8 @@ def conformal(records: RecordSet) -> None:
             {
                 "size": "Classes in a set",
                 "n": "Sets",
-                "share": _percent("Share"),
-                "coverage": _percent("Held the truth"),
+                "share": components.share("Share"),
+                "coverage": components.share("Held the truth"),
             },
             "How large the sets are at 90 %.",
         )
@@ -286,11 +283,7 @@ def conformal(records: RecordSet) -> None:
 
 
 def _table(table: Any, columns: dict[str, Any], alt: str) -> None:
-    st.dataframe(table, hide_index=True, column_order=list(columns), column_config=columns, alt=alt)
-
-
-def _percent(name: str) -> Any:
-    return st.column_config.NumberColumn(name, format="percent")
+    components.table(table, hide_index=True, column_order=list(columns), column_config=columns, alt=alt)
 
 
 def _between(low: Any, high: Any) -> list[str]:

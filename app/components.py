@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
 from app import services, state, words
 from app.services import Sound
 from core.errors import BackendError, EarshotError
+from core.figures.percent import hundredths
 from core.records import Prediction, SourceFacts, none_of_the
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from core.artifact import Manifest
     from core.audio import Waveform
     from core.jobs import Where
 
+SHARES = f"%.1f{words.SPACE}%%"  # of hundredths: the browser's own percentages know no space
 NO_TOOLS = {"displayModeBar": False}  # of charts with nothing to zoom into
 PLACES: dict[Where, str] = {"local": "This machine", "modal": "Modal"}
 TOP_KS = (3, 5, 10, 20)
@@ -35,6 +39,26 @@ PLAYABLE = {
 }
 PLAYABLE_WAV = {"pcm_u8", "pcm_16"}
 PLAYABLE_RATES_HZ = range(8_000, 96_001)
+
+
+def share(name: str, **given: Any) -> Any:
+    """A column of shares as ``98.8 %``; to be shown by ``table``."""
+    return st.column_config.NumberColumn(name, format=SHARES, **given)
+
+
+def share_bar(name: str, **given: Any) -> Any:
+    """As ``share``, with a bar."""
+    return st.column_config.ProgressColumn(name, format=SHARES, min_value=0, max_value=100, **given)
+
+
+def table(data: pd.DataFrame, *, column_config: Mapping[str, Any], **given: Any) -> Any:
+    """``st.dataframe`` of data whose columns of ``share`` and ``share_bar`` are in [0, 1]."""
+    shares = [
+        name
+        for name, column in column_config.items()
+        if name in data and isinstance(column, dict) and (column.get("type_config") or {}).get("format") == SHARES
+    ]
+    return st.dataframe(hundredths(data, *shares), column_config=dict(column_config), **given)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app import services, state, words
+from app import components, services, state, words
 from app.components import NO_TOOLS
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def effects(report: DriftReport) -> None:
         "passes the stroke, the dotted line at 0.2 and, after Holm's correction, p < 0.05."
     )
     with st.expander("All numbers", icon=":material/table:"):
-        st.dataframe(
+        components.table(
             table.assign(name=table["name"].map(plain)),
             hide_index=True,
             alt="Every descriptor with its test, effects and medians.",
@@ -259,7 +259,7 @@ def days(reference: RecordSet, current: RecordSet) -> None:
         f"{cut}Each bar is one day's records, coloured by their verdict alone; the pointer shows the causes. The days "
         "share one level of significance, so that many quiet days make no alarm."
     )
-    st.dataframe(
+    components.table(
         table,
         hide_index=True,
         alt="Each day's verdict with its n and causes.",
@@ -270,9 +270,9 @@ def days(reference: RecordSet, current: RecordSet) -> None:
             "indicative": "Indicative",
             "flagged": "Flagged",
             "causes": "Causes",
-            "confidence": st.column_config.NumberColumn("Mean confidence", format="percent"),
-            "unknown_rate": st.column_config.NumberColumn("Unknown", format="percent"),
-            "accuracy_estimate": st.column_config.NumberColumn("Estimated accuracy", format="percent"),
+            "confidence": components.share("Mean confidence"),
+            "unknown_rate": components.share("Unknown"),
+            "accuracy_estimate": components.share("Estimated accuracy"),
         },
     )
 

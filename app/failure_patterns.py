@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from app import components, links, services, state, words
-from app.failures import CLIP, PERCENT, SHOWN, clip_player, clip_table, labelled, plain_classes, with_interval
+from app.failures import CLIP, SHOWN, clip_player, clip_table, labelled, plain_classes, with_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -198,7 +198,7 @@ def _slice_clips(members: pd.DataFrame) -> None:
             "clip_id": CLIP,
             "label": st.column_config.TextColumn("True class"),
             "predicted": st.column_config.TextColumn("Predicted"),
-            "confidence": PERCENT("Confidence", format="percent", min_value=0, max_value=1),
+            "confidence": components.share_bar("Confidence"),
             "wrong": st.column_config.NumberColumn("Networks wrong"),
             "fold": st.column_config.NumberColumn("Fold"),
         },
@@ -208,7 +208,7 @@ def _slice_clips(members: pd.DataFrame) -> None:
 
 
 def _slice_table(table: pd.DataFrame) -> None:
-    st.dataframe(
+    components.table(
         with_interval(table),
         hide_index=True,
         column_order=["family", "slice", "rule", "n", "accuracy", "interval", "p_adjusted", "verdict"],
@@ -217,7 +217,7 @@ def _slice_table(table: pd.DataFrame) -> None:
             "slice": st.column_config.TextColumn("Slice"),
             "rule": st.column_config.TextColumn("Clips with", width="medium"),
             "n": st.column_config.NumberColumn("n"),
-            "accuracy": PERCENT("Accuracy", format="percent", min_value=0, max_value=1),
+            "accuracy": components.share_bar("Accuracy"),
             "interval": st.column_config.TextColumn("95 % interval"),
             "p_adjusted": st.column_config.NumberColumn("p (Holm)", format="%.3f"),
             "verdict": st.column_config.TextColumn("Verdict"),
@@ -230,7 +230,7 @@ def _recordings(table: pd.DataFrame) -> None:
     if table.empty:
         return
     with st.expander(f"{len(table):,} source recordings with errors"):
-        st.dataframe(
+        components.table(
             plain_classes(with_interval(table.head(SHOWN))),
             hide_index=True,
             column_order=["source_group", "label", "n", "wrong", "accuracy", "interval"],
@@ -239,7 +239,7 @@ def _recordings(table: pd.DataFrame) -> None:
                 "label": st.column_config.TextColumn("Class"),
                 "n": st.column_config.NumberColumn("Clips"),
                 "wrong": st.column_config.NumberColumn("Wrong", format="%.4g"),
-                "accuracy": PERCENT("Accuracy", format="percent", min_value=0, max_value=1),
+                "accuracy": components.share_bar("Accuracy"),
                 "interval": st.column_config.TextColumn("95 % interval"),
             },
             alt="Source recordings by wrong clips.",

@@ -20,7 +20,6 @@ MANY = 20_000  # clips from which copies are looked for only when asked
 COMPARED = 40  # pairs whose waveforms one click compares
 CLASSES = ("label", "predicted", "suggested", "label_a", "label_b")  # columns of class names
 ANY = ""  # no filter
-PERCENT = st.column_config.ProgressColumn
 CLIP = st.column_config.TextColumn("Clip", pinned=True)
 NOBODY_KNOWS = "None of these sounds has a true class, so nothing here can be right or wrong. Say what some are first."
 
@@ -53,8 +52,8 @@ def errors(records: RecordSet) -> None:
             "clip_id": CLIP,
             "label": st.column_config.TextColumn("True class"),
             "predicted": st.column_config.TextColumn("Predicted"),
-            "confidence": PERCENT("Confidence", format="percent", min_value=0, max_value=1),
-            "true_probability": PERCENT("Given to the true class", format="percent", min_value=0, max_value=1),
+            "confidence": components.share_bar("Confidence"),
+            "true_probability": components.share_bar("Given to the true class"),
             **(
                 {"wrong": st.column_config.NumberColumn(f"Networks wrong, of {int(table['networks'].max())}")}
                 if several
@@ -115,7 +114,7 @@ def confusions(records: RecordSet) -> None:
     if pairs.empty:
         components.empty_state("No two classes are confused.")
         return
-    st.dataframe(
+    components.table(
         plain_classes(with_interval(pairs.head(SHOWN))),
         hide_index=True,
         height="content" if len(pairs) <= 6 else 250,
@@ -127,9 +126,9 @@ def confusions(records: RecordSet) -> None:
                 "Clips", format="%.4g", help="A mean where several networks answered."
             ),
             "n": st.column_config.NumberColumn("Of", format="%.4g", help="Clips of the true class."),
-            "share": PERCENT("Share", format="percent", min_value=0, max_value=1),
+            "share": components.share_bar("Share"),
             "interval": st.column_config.TextColumn("95 % interval"),
-            "confidence": st.column_config.NumberColumn("Mean confidence", format="percent"),
+            "confidence": components.share("Mean confidence"),
         },
         alt="Pairs of classes that were confused, the most frequent first.",
     )
@@ -207,7 +206,7 @@ def clip_player(clip: str) -> None:
 
 def clip_table(shown: pd.DataFrame, *, key: str, columns: dict[str, Any], alt: str) -> None:
     """Clips as a table; a click on a row opens the clip in the inspector."""
-    event: Any = st.dataframe(
+    event: Any = components.table(
         plain_classes(shown),
         hide_index=True,
         height="content" if len(shown) <= 10 else 390,
@@ -257,7 +256,7 @@ def doubtful_labels(records: RecordSet) -> None:
             "clip_id": CLIP,
             "label": st.column_config.TextColumn("Labelled"),
             "suggested": st.column_config.TextColumn("More likely"),
-            "probability": PERCENT("How likely", format="percent", min_value=0, max_value=1),
+            "probability": components.share_bar("How likely"),
             "why": st.column_config.TextColumn("Why", width="large"),
         },
         alt="Clips whose label may be wrong, with the reason.",
@@ -283,7 +282,7 @@ def near_duplicates(records: RecordSet) -> None:
     waveforms = _waveforms_compared(pairs)
     pairs = pairs.assign(waveforms=[waveforms.get((row.clip_a, row.clip_b), "") for row in pairs.itertuples()])
     pairs = pairs.sort_values("waveforms", key=lambda said: ~said.str.startswith("same"), kind="stable")
-    st.dataframe(
+    components.table(
         plain_classes(pairs),
         hide_index=True,
         height=250,

@@ -11,7 +11,7 @@ import pandas as pd
 import streamlit as st
 from numpy.typing import NDArray
 
-from app import services, state, words
+from app import components, services, state, words
 from app.records_input import PARAMETER as RECORDS
 from core.diagnostics.selection import Order, Outcome, Selection, is_right, place_of, positions, true_labels
 from core.recordset import RecordSet
@@ -270,7 +270,7 @@ def _table(records: RecordSet, found: NDArray[np.int64], place: int) -> None:
     first = rank // ROWS_SHOWN * ROWS_SHOWN
     shown = found[first : first + ROWS_SHOWN]
     st.session_state[TABLE] = {"selection": {"rows": [rank - first], "columns": [], "cells": []}}
-    st.dataframe(
+    components.table(
         rows(records, shown),
         height="content" if len(shown) <= ROWS_SEEN else TABLE_PX,
         hide_index=True,
@@ -278,7 +278,7 @@ def _table(records: RecordSet, found: NDArray[np.int64], place: int) -> None:
         on_select=lambda: _follow_row([_named(records, int(position)) for position in shown]),
         selection_mode="single-row",
         column_config={
-            "confidence": st.column_config.ProgressColumn("Confidence", format="percent", min_value=0, max_value=1),
+            "confidence": components.share_bar("Confidence"),
             "when": st.column_config.DatetimeColumn("When (UTC)", format="YYYY-MM-DD HH:mm:ss"),
         },
         alt="The answers that pass the filters, one a row; the row chosen is shown beside it.",

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 SHOWN: dict[Shown, str] = {"counts": "Counts", "shares": "Share of true class", "errors": "Errors only"}
 PAIRS = 100  # rows; nobody reads more
 FOLDS_NAMED = 10
-SHARE = st.column_config.ProgressColumn
 NOBODY_KNOWS = "None of these answers has a true class, so none can be right or wrong. Say what some sounds are first."
 
 
@@ -128,7 +127,7 @@ def pairs(records: RecordSet) -> None:
     if table.empty:
         components.empty_state("No answer is wrong.")
         return
-    event: Any = st.dataframe(
+    event: Any = components.table(
         _plainly(table, "true", "predicted").assign(interval=_intervals(table, "low", "high")),
         hide_index=True,
         key="performance_pairs",
@@ -136,13 +135,13 @@ def pairs(records: RecordSet) -> None:
         selection_mode="single-row",
         column_order=["true", "predicted", "n", "share", "interval", "back", "confidence"],
         column_config={
-            "true": st.column_config.TextColumn("True class", pinned=True),
-            "predicted": st.column_config.TextColumn("Predicted"),
-            "n": st.column_config.NumberColumn("n", help="Answers."),
-            "share": st.column_config.NumberColumn("Share", format="percent", help="Of the true class."),
-            "interval": st.column_config.TextColumn("95 % interval"),
-            "back": st.column_config.NumberColumn("The other way round"),
-            "confidence": SHARE("Mean confidence", format="percent", min_value=0, max_value=1),
+            "true": st.column_config.TextColumn("True class", pinned=True, width=120),
+            "predicted": st.column_config.TextColumn("Predicted", width=120),
+            "n": st.column_config.NumberColumn("n", help="Answers.", width=48),
+            "share": components.share("Share", help="Of the true class.", width=72),
+            "interval": st.column_config.TextColumn("95 % interval", width=110),
+            "back": st.column_config.NumberColumn("Back", help="The other way round.", width=64),
+            "confidence": components.share_bar("Mean confidence", width=120),
         },
         alt="Pairs of classes by how often the first was taken for the second.",
     )
@@ -167,9 +166,9 @@ def classes(records: RecordSet) -> None:
         "n": st.column_config.NumberColumn("Clips"),
     }
     for measure, name in (("precision", "Precision"), ("recall", "Recall"), ("f1", "F1")):
-        config[measure] = SHARE(name, format="percent", min_value=0, max_value=1, width=92)
+        config[measure] = components.share_bar(name, width=92)
         config[f"{measure}_interval"] = st.column_config.TextColumn("95 % interval")
-    st.dataframe(
+    components.table(
         shown, hide_index=True, column_order=list(config), column_config=config, alt="Every class with intervals."
     )
     st.caption(
@@ -246,15 +245,15 @@ def comparison(records: RecordSet) -> None:
         f"On the {found.n:,} clips that both answered, {found.only_a:g} are right here alone and {found.only_b:g} "
         f"there alone: **{decided}** (p = {found.p:.2g}, {found.test})."
     )
-    st.dataframe(
+    components.table(
         _plainly(found.per_class, "label"),
         hide_index=True,
         column_config={
             "label": "Class",
             "n": "Clips",
-            "a": SHARE("Recall here", format="percent", min_value=0, max_value=1),
-            "b": SHARE("Recall there", format="percent", min_value=0, max_value=1),
-            "difference": st.column_config.NumberColumn("Difference", format="percent"),
+            "a": components.share_bar("Recall here"),
+            "b": components.share_bar("Recall there"),
+            "difference": components.share("Difference"),
             "only_a": "Right here alone",
             "only_b": "Right there alone",
         },

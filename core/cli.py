@@ -136,7 +136,7 @@ def _read(file: Path, max_bytes: int) -> bytes:
 def _in_words(answer: dict[str, Any]) -> str:
     if "error" in answer:
         return f"{answer['file']}\n  error [{answer['error']['code']}]: {answer['error']['message']}"
-    ranked = "  ".join(f"{name} {p:.1%}" for name, p in answer["probabilities"].items())
+    ranked = "  ".join(f"{name} {100 * p:.1f} %" for name, p in answer["probabilities"].items())
     warnings = "".join(f"\n  note: {warning['message']}" for warning in answer["quality"])
     strange = "unlike the sounds it learnt: none of the classes; closest: " if answer["unknown"] else ""
     facts = f"({answer['duration_s']:.2f} s, {answer['latency_ms']:.0f} ms)"
@@ -517,7 +517,7 @@ def views(
         tables.append(answer_together(records, dataset.class_names))
     for row in summarise_views(pd.concat(tables, ignore_index=True)).itertuples():
         print(
-            f"{row.view:32} {row.accuracy:.1%} ({row.low:.1%} to {row.high:.1%}, n = {row.n}), "
+            f"{row.view:32} {100 * row.accuracy:.1f} % ({100 * row.low:.1f} % to {100 * row.high:.1f} %, n = {row.n}), "
             f"{row.cost:.2f} times the sound"
         )
 

@@ -52,7 +52,7 @@ def _rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     spread = metrics["accuracy_sd_over_seeds"]
     over_seeds = f", sd over {seeds} seeds {_percent(spread)}" if spread is not None else ", one seed"
     interval = f"{_percent(metrics['accuracy_low'])} to {_percent(metrics['accuracy_high'])}"
-    weakest = sorted(metrics["recall"].items(), key=lambda item: item[1])[:3]
+    weakest = sorted(metrics["recall"].items(), key=lambda item: (round(item[1], 6), item[0]))[:3]  # ties by name
     rows = [
         ("accuracy, pooled out of fold", f"**{_percent(metrics['accuracy'])}** (n = {metrics['n']}{over_seeds})"),
         ("its 95 % interval (Wilson)", interval),

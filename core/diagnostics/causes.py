@@ -52,7 +52,8 @@ def causes_in_words(
         alone = "" if sound else ", and no descriptor says how: listen to some of them"
         answers.append(f"what the network makes of the sounds lies elsewhere (embedding MMD){alone}")
     if silent.flag:
-        sound.insert(0, f"{silent.current:.0%} of the sounds are digital silence (reference {silent.reference:.0%})")
+        now, before = 100 * silent.current, 100 * silent.reference
+        sound.insert(0, f"{now:.0f} % of the sounds are digital silence (reference {before:.0f} %)")
     return tuple(sound + answers)
 
 
@@ -166,7 +167,7 @@ def _amount(value: float, unit: str) -> str:
 def _answers(confidence: FeatureDrift | None, classes: ClassDrift, unknown: RateDrift) -> Iterator[str]:
     if unknown.flag:
         more = "more" if unknown.current > unknown.reference else "fewer"
-        yield f"{more} unknown sounds: {unknown.current:.0%}, {unknown.reference:.0%} in the reference"
+        yield f"{more} unknown sounds: {100 * unknown.current:.0f} %, {100 * unknown.reference:.0f} % in the reference"
     if classes.flag:
         moved = sorted(classes.shares, key=lambda share: -abs(share.current - share.reference))
         gate = abs(moved[0].current - moved[0].reference) / 2
@@ -179,7 +180,7 @@ def _answers(confidence: FeatureDrift | None, classes: ClassDrift, unknown: Rate
 def _of_confidence(current: float, reference: float) -> str:
     """Medians with as many digits as tell them apart."""
     for digits in (0, 1, 2):
-        now, before = f"{current:.{digits}%}", f"{reference:.{digits}%}"
+        now, before = f"{100 * current:.{digits}f} %", f"{100 * reference:.{digits}f} %"
         if now != before:
             direction = "less" if current < reference else "more"
             return f"{direction} confident answers: median {now}, {before} in the reference"
@@ -189,7 +190,7 @@ def _of_confidence(current: float, reference: float) -> str:
 def _share(share: ClassShare) -> str:
     name = share.name.replace("_", " ")
     more = "more" if share.current > share.reference else "less"
-    return f"{more} {name}: {share.current:.0%} of answers, {share.reference:.0%} in the reference"
+    return f"{more} {name}: {100 * share.current:.0f} % of answers, {100 * share.reference:.0f} % in the reference"
 
 
 UNITS = {descriptor.name: descriptor.unit for descriptor in DESCRIPTORS} | {"confidence": "0–1"}

@@ -175,14 +175,14 @@ class DriftReport:
             for row in ([self.confidence] if self.confidence else [])
         ]
         mix, rate, far = self.classes, self.unknown, self.embedding
-        of_mix = f"{mix.method}, p {mix.p:.2g}, largest change of a share {mix.distance:.1%}{_mark(mix.flag)}"
+        of_mix = f"{mix.method}, p {mix.p:.2g}, largest change of a share {100 * mix.distance:.1f} %{_mark(mix.flag)}"
         tests.append(("predicted classes", mix.reason or of_mix))
         tests.append(("embedding", far.reason or f"MMD² {far.mmd:.2g}, p {far.p:.2g}{_mark(far.flag)}"))
-        of_rate = f"{rate.current:.1%} against {rate.reference:.1%}, p {rate.p:.2g}{_mark(rate.flag)}"
+        of_rate = f"{100 * rate.current:.1f} % against {100 * rate.reference:.1f} %, p {rate.p:.2g}{_mark(rate.flag)}"
         tests.append(("unknown sounds", rate.reason or of_rate))
         if (estimate := self.accuracy_estimate) is not None:
-            span = f"{estimate.low:.1%} to {estimate.high:.1%}, n = {estimate.n:,}"
-            tests.append(("estimated accuracy", f"{estimate.value:.1%} ({span}). {estimate.validity}"))
+            span = f"{100 * estimate.low:.1f} % to {100 * estimate.high:.1f} %, n = {estimate.n:,}"
+            tests.append(("estimated accuracy", f"{100 * estimate.value:.1f} % ({span}). {estimate.validity}"))
         return tests
 
     def table(self) -> pd.DataFrame:

@@ -152,7 +152,7 @@ def _why(row: Any) -> str:
     across = ["different folds"] if row.fold_a != row.fold_b else []
     both = pd.notna(row.label_a) and pd.notna(row.label_b)
     differ = ["different labels"] if both and row.label_a != row.label_b else []
-    share = "all" if row.closer_than == 1 else f"{row.closer_than:.2%} of"
+    share = "all" if row.closer_than == 1 else f"{100 * row.closer_than:.2f} % of"
     return "; ".join([*across, *differ, f"by {row.by}, closer than {share} random pairs"])
 
 

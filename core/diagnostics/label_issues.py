@@ -79,7 +79,7 @@ def _why(clips: Clips, clip: int, answer: int, near: list[str]) -> str:
     """``98% sea waves, 1% helicopter; 3 of the 5 nearest clips are sea waves``."""
     label, other = (clips.class_names[k].replace("_", " ") for k in (int(clips.targets[clip]), answer))
     p, networks = clips.probabilities[clip], int(clips.networks[clip])
-    said = f"{p[answer]:.0%} {other}, {p[clips.targets[clip]]:.0%} {label}"
+    said = f"{100 * p[answer]:.0f} % {other}, {100 * p[clips.targets[clip]]:.0f} % {label}"
     if networks > 1:
         said += f" (mean of {networks} networks)"
     alike = sum(name == clips.class_names[answer] for name in near)

@@ -43,7 +43,7 @@ TAILS = {
     "spectral_bandwidth_hz": ("spectrum", "narrow", "broad", "spectral bandwidth {} {:,.0f} Hz"),
     "spectral_rolloff_hz": ("spectrum", "low rolloff", "high rolloff", "85 % rolloff {} {:,.0f} Hz"),
     "spectral_flatness": ("spectrum", "tonal", "noisy", "spectral flatness {} {:.2g}"),
-    "active_fraction": ("length", "mostly silence", "", "sound in {} {:.0%} of the clip"),
+    "active_fraction": ("length", "mostly silence", "", "sound in {} {:.0f} % of the clip"),
     "duration_s": ("length", "short", "long", "duration {} {:.2f} s"),
 }
 NOT_GROUPS = {"clip_id", "seed", "source_group", "label", "predicted", "correct", "name", "id", "created_at"}
@@ -152,7 +152,8 @@ def _tails(table: pd.DataFrame) -> Iterator[Slice]:
         ends = ((low_name, values <= low, "≤", low), (high_name, values >= high, "≥", high))
         for name, member, sign, edge in ends:
             if name and member.mean() <= NO_TAIL:
-                yield Slice(family, name, words.format(sign, edge), member)
+                shown = 100 * edge if column == "active_fraction" else edge
+                yield Slice(family, name, words.format(sign, shown), member)
 
 
 def _limits(table: pd.DataFrame) -> Iterator[Slice]:

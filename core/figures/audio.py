@@ -16,6 +16,7 @@ from plotly.subplots import make_subplots
 
 from core.explain import Stage
 from core.figures.empty import empty_figure
+from core.figures.percent import AXIS, UNIT
 
 ENVELOPE_COLUMNS = 2_000  # waveform extremes drawn; more than any screen shows
 TICKS_HZ = (100, 500, 1_000, 2_000, 5_000, 10_000, 20_000)
@@ -52,16 +53,16 @@ def confidence_figure(probabilities: Mapping[str, float], *, top_k: int) -> go.F
     values = [value for _, value in ranked]
     figure = go.Figure(
         go.Bar(
-            x=values,
+            x=[100 * value for value in values],
             y=names,
             orientation="h",
             text=[percent(value) for value in values],
             textposition="outside",
             cliponaxis=False,
-            hovertemplate="%{y}: %{x:.2%}<extra></extra>",
+            hovertemplate="%{y}: %{x:.2f} %<extra></extra>",
         )
     )
-    figure.update_xaxes(range=[0, 1.3], tickvals=[0, 0.25, 0.5, 0.75, 1], tickformat=".0%", title_text="Confidence")
+    figure.update_xaxes(range=[0, 130], tickvals=[0, 25, 50, 75, 100], **AXIS, title_text="Confidence")
     figure.update_yaxes(autorange="reversed", automargin=True)
     bar_px = BAR_PX if len(ranked) <= MANY_BARS else NARROW_BAR_PX
     figure.update_layout(height=90 + bar_px * len(ranked), margin={"l": 10, "r": 10, "t": 10, "b": 10}, bargap=0.35)
@@ -71,10 +72,10 @@ def confidence_figure(probabilities: Mapping[str, float], *, top_k: int) -> go.F
 def percent(value: float) -> str:
     """One decimal, and never a rounded 0 or 100: nothing is certain."""
     if 0 < value < 0.0005:
-        return "< 0.1%"
+        return f"<\N{NO-BREAK SPACE}0.1{UNIT}"
     if 0.9995 <= value < 1:
-        return "> 99.9%"
-    return f"{value:.1%}"
+        return f">\N{NO-BREAK SPACE}99.9{UNIT}"
+    return f"{100 * value:.1f}{UNIT}"
 
 
 def feature_map_figure(stage: Stage, *, channels: Sequence[int], span_s: tuple[float, float]) -> go.Figure:

@@ -12,13 +12,14 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from core.figures.empty import empty_figure
+from core.figures.percent import AXIS, hundredths
 
 CURVES = {  # title of the axis → metrics drawn on it, with what they are called
     "Loss (nats)": {"train/loss": "training", "val/loss": "held out"},
     "Accuracy": {"train/accuracy": "training", "val/accuracy": "held out"},
     "Learning rate": {"learning_rate": "learning rate"},
 }
-HOVER = {"Loss (nats)": "%{y:.3f}", "Accuracy": "%{y:.1%}", "Learning rate": "%{y:.2e}"}
+HOVER = {"Loss (nats)": "%{y:.3f}", "Accuracy": "%{y:.1f} %", "Learning rate": "%{y:.2e}"}
 DASHED = {"held out"}
 HEIGHT_PX = 300
 FEW_EPOCHS = 10  # so few are drawn as points, too
@@ -29,6 +30,8 @@ NO_DATA = "No epoch is recorded here"
 
 def curve_figure(curves: pd.DataFrame, axis: str) -> go.Figure:
     """One of ``CURVES`` over epochs, from rows of ``member, epoch, metric, value``."""
+    shares = axis == "Accuracy"
+    curves = hundredths(curves, "value") if shares else curves
     tables = {
         called: curves[curves["metric"] == metric].groupby("epoch")["value"].agg(["mean", "min", "max", "size"])
         for metric, called in CURVES[axis].items()
@@ -40,7 +43,7 @@ def curve_figure(curves: pd.DataFrame, axis: str) -> go.Figure:
     # Lines come first: traces take the theme's colours in turn.
     figure = go.Figure([*(_line(by_epoch, called, axis) for called, by_epoch in tables.items()), *bands])
     figure.update_xaxes(title_text="Epoch", rangemode="tozero")
-    figure.update_yaxes(title_text=axis, rangemode="tozero", tickformat=".0%" if axis == "Accuracy" else None)
+    figure.update_yaxes(title_text=axis, rangemode="tozero", **(AXIS if shares else {}))
     if axis == "Learning rate":
         figure.update_yaxes(exponentformat="power", nticks=5)
     figure.update_layout(

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 
 from core.diagnostics.drift_report import ClassDrift, DriftReport, FeatureDrift
 from core.figures.empty import empty_figure
+from core.figures.percent import AXIS, hundredths
 
 PANEL_PX = 270
 # Streamlit's own stand-ins for the first two colours of the page's theme, also where one side is missing.
@@ -92,7 +93,7 @@ def _facts(row: FeatureDrift) -> list[str]:
 
 def distribution_figure(table: pd.DataFrame, feature: str) -> go.Figure:
     """Histogram of one feature of ``distribution_table``, reference and current overlaid."""
-    bins = table[table["feature"] == feature]
+    bins = hundredths(table[table["feature"] == feature], "share")
     if bins.empty:
         return empty_figure(f"{plain(feature)} was not measured")
     figure = go.Figure()
@@ -100,7 +101,7 @@ def distribution_figure(table: pd.DataFrame, feature: str) -> go.Figure:
         _add_steps(figure, bins[bins["set"] == side], label)
     unit = str(bins["unit"].iloc[0])
     figure.update_xaxes(title_text=f"{plain(feature)} ({unit})" if unit else plain(feature), nticks=6)
-    figure.update_yaxes(title_text="Share of sounds", tickformat=".0%", rangemode="tozero", nticks=4)
+    figure.update_yaxes(title_text="Share of sounds", **AXIS, rangemode="tozero", nticks=4)
     figure.update_layout(
         height=PANEL_PX,
         margin={"l": 10, "r": 10, "t": 10, "b": 10},
@@ -126,7 +127,7 @@ def _add_steps(figure: go.Figure, bins: pd.DataFrame, label: str) -> None:
             },
             fill="tozeroy",
             name=f"{label} (n = {int(bins['n_set'].iloc[0]):,})",
-            hovertemplate=f"{label}: from %{{x:.4g}} on, %{{y:.1%}}<extra></extra>",
+            hovertemplate=f"{label}: from %{{x:.4g}} on, %{{y:.1f}} %<extra></extra>",
         )
     )
 
@@ -140,17 +141,17 @@ def classes_figure(mix: ClassDrift, n_reference: int, n_current: int) -> go.Figu
     names = [share.name.replace("_", " ").capitalize() for share in moved]
     figure = go.Figure()
     for label, n, values in (
-        (REFERENCE, n_reference, [share.reference for share in moved]),
-        (CURRENT, n_current, [share.current for share in moved]),
+        (REFERENCE, n_reference, [100 * share.reference for share in moved]),
+        (CURRENT, n_current, [100 * share.current for share in moved]),
     ):
         figure.add_bar(
             x=values,
             y=names,
             orientation="h",
             name=f"{label} (n = {n:,})",
-            hovertemplate=f"%{{y}}, {label.lower()}: %{{x:.1%}}<extra></extra>",
+            hovertemplate=f"%{{y}}, {label.lower()}: %{{x:.1f}} %<extra></extra>",
         )
-    figure.update_xaxes(title_text="Share of answers", tickformat=".0%", rangemode="tozero")
+    figure.update_xaxes(title_text="Share of answers", **AXIS, rangemode="tozero")
     figure.update_yaxes(automargin=True)
     figure.update_layout(
         barmode="group",

@@ -15,6 +15,7 @@ from core.diagnostics.maps import Ground, SoundMap
 from core.diagnostics.noise import NoiseScan
 from core.diagnostics.slices import WEAK_RATIO
 from core.figures.empty import empty_figure
+from core.figures.percent import AXIS, UNIT, hundredths
 
 MAP_PX, BAR_PX, CURVE_PX = 560, 26, 320
 POINT_PX = 7
@@ -83,9 +84,11 @@ def _points(points: pd.DataFrame, name: str, *, marker: dict[str, object]) -> go
         name=name,
         showlegend=bool(name),
         marker=marker | size | {"symbol": np.where(ordered["wrong"], "x", "circle"), "opacity": 0.8},
-        customdata=ordered[["position", "clip_id", "label", "predicted", "confidence"]].to_numpy(),
+        customdata=hundredths(ordered, "confidence")[
+            ["position", "clip_id", "label", "predicted", "confidence"]
+        ].to_numpy(),
         hovertemplate=(
-            "%{customdata[1]}<br>true: %{customdata[2]}<br>answer: %{customdata[3]} (%{customdata[4]:.0%})"
+            "%{customdata[1]}<br>true: %{customdata[2]}<br>answer: %{customdata[3]} (%{customdata[4]:.0f} %)"
             "<extra></extra>"
         ),
         selected={"marker": {"opacity": 0.8}},
@@ -97,7 +100,7 @@ def slices_figure(table: pd.DataFrame, average: float) -> go.Figure:
     """Accuracy and interval of the weakest slices, beside the average and the line of the rule, by verdict."""
     if table.empty:
         return empty_figure("No slice has enough labelled clips")
-    shown = table.head(SLICES_SHOWN)
+    shown = hundredths(table.head(SLICES_SHOWN), "accuracy", "low", "high")
     names = [f"{row.slice} (n = {row.n:,})" for row in shown.itertuples()]
     figure = go.Figure()
     for verdict, group in shown.assign(name=names).groupby("verdict", sort=False):
@@ -111,15 +114,15 @@ def slices_figure(table: pd.DataFrame, average: float) -> go.Figure:
                 error_x=_interval(group),
                 customdata=group[["family", "slice", "rule", "low", "high"]].to_numpy(),
                 hovertemplate=(
-                    "%{customdata[2]}<br>%{x:.1%} (%{customdata[3]:.1%} to %{customdata[4]:.1%})<extra></extra>"
+                    "%{customdata[2]}<br>%{x:.1f} % (%{customdata[3]:.1f} % to %{customdata[4]:.1f} %)<extra></extra>"
                 ),
             )
         )
-    for at, called, dash in ((average, "average", "solid"), (WEAK_RATIO * average, "weak below", "dash")):
+    for at, called, dash in ((100 * average, "average", "solid"), (100 * WEAK_RATIO * average, "weak below", "dash")):
         line = {"color": GREY, "width": 1.5, "dash": dash}
         figure.add_vline(at, line=line)
-        figure.add_trace(go.Scatter(x=[None], y=[names[0]], mode="lines", line=line, name=f"{called} {at:.0%}"))
-    figure.update_xaxes(title_text="Accuracy, with 95 % interval", tickformat=".0%", range=[-0.02, 1.05])
+        figure.add_trace(go.Scatter(x=[None], y=[names[0]], mode="lines", line=line, name=f"{called} {at:.0f}{UNIT}"))
+    figure.update_xaxes(title_text="Accuracy, with 95 % interval", **AXIS, range=[-2, 105])
     figure.update_yaxes(autorange="reversed", automargin=True, categoryorder="array", categoryarray=names)
     figure.update_layout(
         height=130 + BAR_PX * len(shown),
@@ -135,6 +138,7 @@ def snr_figure(curve: pd.DataFrame) -> go.Figure:
     noisy = curve[np.isfinite(curve["snr_db"])]
     if noisy.empty:
         return empty_figure("No answers under noise")
+    curve = hundredths(curve, "accuracy", "low", "high")
     clean_at = noisy["snr_db"].max() + AS_RECORDED_DB
     x = curve["snr_db"].replace(math.inf, clean_at)
     figure = go.Figure(
@@ -146,7 +150,7 @@ def snr_figure(curve: pd.DataFrame) -> go.Figure:
             error_y=_interval(curve),
             customdata=curve[["condition", "low", "high", "n"]].to_numpy(),
             hovertemplate=(
-                "%{customdata[0]}<br>%{y:.1%} (%{customdata[1]:.1%} to %{customdata[2]:.1%})<br>"
+                "%{customdata[0]}<br>%{y:.1f} % (%{customdata[1]:.1f} % to %{customdata[2]:.1f} %)<br>"
                 "n = %{customdata[3]:,}<extra></extra>"
             ),
             showlegend=False,
@@ -160,7 +164,7 @@ def snr_figure(curve: pd.DataFrame) -> go.Figure:
         tickvals=list(ticks),
         ticktext=list(ticks.values()),
     )
-    figure.update_yaxes(title_text="Accuracy", tickformat=".0%", range=[0, 1.03])
+    figure.update_yaxes(title_text="Accuracy", **AXIS, range=[0, 103])
     figure.update_layout(height=CURVE_PX, margin=MARGIN)
     return figure
 
@@ -169,6 +173,7 @@ def conditions_figure(table: pd.DataFrame) -> go.Figure:
     """Accuracy and interval under every condition, the clips as recorded on top and as a line."""
     if table.empty:
         return empty_figure("No answers under degradation")
+    table = hundredths(table, "accuracy", "low", "high")
     figure = go.Figure(
         go.Scatter(
             x=table["accuracy"],
@@ -178,7 +183,7 @@ def conditions_figure(table: pd.DataFrame) -> go.Figure:
             error_x=_interval(table),
             customdata=table[["low", "high", "n"]].to_numpy(),
             hovertemplate=(
-                "%{y}<br>%{x:.1%} (%{customdata[0]:.1%} to %{customdata[1]:.1%})<br>n = %{customdata[2]:,}"
+                "%{y}<br>%{x:.1f} % (%{customdata[0]:.1f} % to %{customdata[1]:.1f} %)<br>n = %{customdata[2]:,}"
                 "<extra></extra>"
             ),
             showlegend=False,
@@ -187,7 +192,7 @@ def conditions_figure(table: pd.DataFrame) -> go.Figure:
     clean = table.loc[np.isinf(table["snr_db"]), "accuracy"]
     if len(clean):
         figure.add_vline(float(clean.iloc[0]), line={"color": GREY, "width": 1.5})
-    figure.update_xaxes(title_text="Accuracy, with 95 % interval", tickformat=".0%", range=[0, 1.03])
+    figure.update_xaxes(title_text="Accuracy, with 95 % interval", **AXIS, range=[0, 103])
     figure.update_yaxes(autorange="reversed", automargin=True)
     figure.update_layout(height=CURVE_PX, margin=MARGIN, hovermode="closest")
     return figure
@@ -197,18 +202,18 @@ def scan_figure(scan: NoiseScan) -> go.Figure:
     """Probability of the clip's answer as noise rises to the right: a line a draw of noise, open where it is lost."""
     figure = go.Figure()
     label = scan.label.replace("_", " ")
-    for draw, group in scan.table.groupby("draw", sort=True):
+    for draw, group in hundredths(scan.table, "probability", "confidence").groupby("draw", sort=True):
         held = group["predicted"] == scan.label
         figure.add_trace(
             go.Scatter(
                 x=group["snr_db"],
-                y=group["probability"].round(4),
+                y=group["probability"].round(2),
                 mode="lines+markers",
                 name=f"noise {int(str(draw)) + 1}",
                 marker={"symbol": np.where(held, "circle", "circle-open"), "size": 8},
                 customdata=group[["predicted", "confidence"]].to_numpy(),
                 hovertemplate=(
-                    f"%{{x:.1f}} dB<br>{label} %{{y:.1%}}<br>answer: %{{customdata[0]}} (%{{customdata[1]:.0%}})"
+                    f"%{{x:.1f}} dB<br>{label} %{{y:.1f}} %<br>answer: %{{customdata[0]}} (%{{customdata[1]:.0f}} %)"
                     "<extra></extra>"
                 ),
             )
@@ -218,7 +223,7 @@ def scan_figure(scan: NoiseScan) -> go.Figure:
             flip, line={"color": GREY, "width": 1.5, "dash": "dash"}, annotation_text=f"first flip, {flip:.0f} dB"
         )
     figure.update_xaxes(title_text="Signal-to-noise ratio (dB)", autorange="reversed")
-    figure.update_yaxes(title_text=f"Probability of {label}", tickformat=".0%", range=[-0.03, 1.03])
+    figure.update_yaxes(title_text=f"Probability of {label}", **AXIS, range=[-3, 103])
     figure.update_layout(
         height=CURVE_PX, margin=MARGIN | {"t": 30}, legend={"orientation": "h", "y": 1.06, "yanchor": "bottom", "x": 0}
     )

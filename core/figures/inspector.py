@@ -15,6 +15,7 @@ from core.diagnostics.descriptors import SD_OF_IQR
 from core.explain import Stage
 from core.figures.drift import plain
 from core.figures.empty import empty_figure
+from core.figures.percent import hundredths
 
 MOST_SPREADS = 6.0  # farther out stands at the edge, as an arrow
 ROW_PX = 26
@@ -58,11 +59,11 @@ def standing_figure(table: pd.DataFrame, *, sound: str, others: str) -> go.Figur
             mode="markers",
             marker={"size": 11, "symbol": symbols.tolist()},
             name=sound,
-            customdata=known[["value", "p05", "p50", "p95", "below", "unit"]],
+            customdata=hundredths(known, "below")[["value", "p05", "p50", "p95", "below", "unit"]],
             hovertemplate=(
                 "%{y}<br>this sound: %{customdata[0]:.4g} %{customdata[5]}<br>others: median %{customdata[2]:.4g}, "
                 "5th to 95th percentile %{customdata[1]:.4g} to %{customdata[3]:.4g}<br>"
-                "%{customdata[4]:.0%} of them lie below<extra></extra>"
+                "%{customdata[4]:.0f} % of them lie below<extra></extra>"
             ),
         )
     )

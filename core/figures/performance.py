@@ -14,6 +14,7 @@ import plotly.graph_objects as go
 
 from core.diagnostics.classification import OTHER
 from core.figures.empty import empty_figure
+from core.figures.percent import AXIS, UNIT, hundredths
 
 Shown = Literal["counts", "shares", "errors"]
 CELL = "cell"  # name of the selection: a click gives the cell's true and predicted class
@@ -35,6 +36,7 @@ def confusion_figure(table: pd.DataFrame, *, shown: Shown = "counts", dark: bool
     top = float(highest) if highest > 0 else 1.0
     cells["strong"] = cells["value"] > top * 0.3  # the scale is of square roots
     cells["said"] = [_said(value, shown) for value in cells["value"]]
+    cells["per_cent"] = [f"{100 * share:.1f}{UNIT}" if share == share else "–" for share in table["share"]]
     order = list(dict.fromkeys(table["true"]))
     few = len(order) <= FEW_CLASSES
     side = CELL_PX if few else SMALL_CELL_PX
@@ -52,7 +54,7 @@ def confusion_figure(table: pd.DataFrame, *, shown: Shown = "counts", dark: bool
             alt.Tooltip("predicted:N", title="Predicted class"),
             alt.Tooltip("n:Q", title="Answers", format=",d"),
             alt.Tooltip("of:Q", title="of the true class's", format=",d"),
-            alt.Tooltip("share:Q", title="Share of them", format=".1%"),
+            alt.Tooltip("per_cent:N", title="Share of them"),
         ],
     )
     scale = alt.Scale(type="sqrt", domain=[0, top])
@@ -95,6 +97,7 @@ def interval_figure(
     table = table.dropna(subset=[value])
     if table.empty:
         return empty_figure()
+    table = hundredths(table, value, low, high)
     names = [str(item).replace("_", " ").capitalize() for item in table[name]]
     figure = go.Figure(
         go.Scatter(
@@ -111,24 +114,25 @@ def interval_figure(
                 "width": 3,
             },
             customdata=table[[low, high, "n"]],
-            hovertemplate="%{y}: %{x:.1%}<br>%{customdata[0]:.1%} to %{customdata[1]:.1%}<br>"
+            hovertemplate="%{y}: %{x:.1f} %<br>%{customdata[0]:.1f} % to %{customdata[1]:.1f} %<br>"
             "n = %{customdata[2]:,}<extra></extra>",
         )
     )
     lowest = float(table[low].min())
     if beside is not None:
-        lowest = min(lowest, float(table[beside].min()))
+        lowest = min(lowest, 100 * float(table[beside].min()))
         figure.add_scatter(
-            x=table[beside],
+            x=100 * table[beside],
+            customdata=table[beside],
             y=names,
             mode="markers",
             marker={"size": 11, "symbol": "diamond-open", "line": {"width": 2}},
-            hovertemplate=f"%{{y}}: {beside.replace('_', ' ')} %{{x:.3f}}<extra></extra>",
+            hovertemplate=f"%{{y}}: {beside.replace('_', ' ')} %{{customdata:.3f}}<extra></extra>",
             showlegend=False,
         )
         figure.update_traces(showlegend=False)
-    least = max(math.floor(lowest * 10) / 10 - 0.02, -0.02)
-    figure.update_xaxes(title_text=title, range=[least, 1.02], tickformat=".0%")
+    least = max(10 * math.floor(lowest / 10) - 2, -2)
+    figure.update_xaxes(title_text=title, range=[least, 102], **AXIS)
     figure.update_yaxes(autorange="reversed", automargin=True, type="category")
     figure.update_layout(height=70 + ROW_PX * max(len(table), 3), margin=MARGIN)
     return figure

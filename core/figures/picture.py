@@ -154,7 +154,7 @@ def _subtitle(prediction: Prediction) -> str:
     others = ", ".join(warning.code.replace("_", " ") for warning in prediction.quality)
     note = f" · recording: {others}" if others else ""
     return (
-        f"{percent(prediction.confidence)} confident · margin {prediction.margin:.1%} · "
+        f"{percent(prediction.confidence)} confident · margin {100 * prediction.margin:.1f} points · "
         f"entropy {prediction.entropy:.2f} nats · {prediction.duration_s:.2f} s{note}"
     )
 

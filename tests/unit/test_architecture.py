@@ -61,6 +61,7 @@ LAYERS = [
     {
         "core.figures",
         "core.figures.empty",
+        "core.figures.percent",
         "core.figures.audio",
         "core.figures.performance",
         "core.figures.calibration",

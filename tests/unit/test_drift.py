@@ -155,7 +155,7 @@ def test_silence_confidence_and_classes_are_causes_too(held_out: RecordSet, rng:
     unsure = replace(held_out, logits=held_out.logits * np.float32(0.3))
     assert any(cause.startswith("less confident answers") for cause in quick(held_out, unsure, rng).causes)
     dogs = held_out.take(np.flatnonzero(held_out.predicted == held_out.class_names.index("dog")).repeat(2))
-    assert any(cause.startswith("more dog: 100% of answers") for cause in quick(held_out, dogs, rng).causes)
+    assert any(cause.startswith("more dog: 100 % of answers") for cause in quick(held_out, dogs, rng).causes)
 
 
 def test_records_without_labels_are_scaled_as_the_reference_is(held_out: RecordSet, rng: np.random.Generator) -> None:

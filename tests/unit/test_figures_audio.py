@@ -38,20 +38,20 @@ def test_confidence_bars_are_most_probable_first_and_no_more_than_asked() -> Non
     figure = confidence_figure({"dog": 0.1, "sea_waves": 0.7, "rain": 0.2}, top_k=2)
     (bars,) = figure.data
     assert list(bars.y) == ["Sea waves", "Rain"]
-    assert list(bars.x) == [0.7, 0.2]
-    assert list(bars.text) == ["70.0%", "20.0%"]
+    assert list(bars.x) == pytest.approx([70, 20])
+    assert list(bars.text) == ["70.0\N{NO-BREAK SPACE}%", "20.0\N{NO-BREAK SPACE}%"]
 
 
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (0, "0.0%"),
-        (1e-6, "< 0.1%"),
-        (0.0005, "0.1%"),
-        (0.5, "50.0%"),
-        (0.9994, "99.9%"),
-        (0.99999, "> 99.9%"),
-        (1, "100.0%"),
+        (0, "0.0\N{NO-BREAK SPACE}%"),
+        (1e-6, "<\N{NO-BREAK SPACE}0.1\N{NO-BREAK SPACE}%"),
+        (0.0005, "0.1\N{NO-BREAK SPACE}%"),
+        (0.5, "50.0\N{NO-BREAK SPACE}%"),
+        (0.9994, "99.9\N{NO-BREAK SPACE}%"),
+        (0.99999, ">\N{NO-BREAK SPACE}99.9\N{NO-BREAK SPACE}%"),
+        (1, "100.0\N{NO-BREAK SPACE}%"),
     ],
 )
 def test_a_confidence_is_never_rounded_to_certainty(value: float, text: str) -> None:

@@ -40,7 +40,7 @@ def test_distributions_are_overlaid_with_their_n(pair: tuple[RecordSet, RecordSe
 def test_the_class_mix_shows_both_sides(report: DriftReport) -> None:
     figure = classes_figure(report.classes, report.n_reference, report.n_current)
     assert [len(trace.x) for trace in figure.data] == [10, 10]
-    assert sum(figure.data[0].x) == pytest.approx(1)
+    assert sum(figure.data[0].x) == pytest.approx(100)
 
 
 def test_days_are_coloured_by_verdict() -> None:

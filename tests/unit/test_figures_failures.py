@@ -71,10 +71,13 @@ def test_slices_show_their_intervals_and_the_line_of_the_rule() -> None:
     figure = slices_figure(table, average=0.75)
     slices = [trace for trace in figure.data if trace.mode == "markers"]
     assert sum(len(trace.x) for trace in slices) == min(15, len(table))
-    assert [trace.name for trace in figure.data if trace.mode == "lines"] == ["average 75%", "weak below 60%"]
+    assert [trace.name for trace in figure.data if trace.mode == "lines"] == [
+        "average 75\N{NO-BREAK SPACE}%",
+        "weak below 60\N{NO-BREAK SPACE}%",
+    ]
     trace = figure.data[0]
     np.testing.assert_allclose(trace.x + trace.error_x.array, trace.customdata[:, 4].astype(float))
-    assert [shape.x0 for shape in figure.layout.shapes] == pytest.approx([0.75, 0.6])
+    assert [shape.x0 for shape in figure.layout.shapes] == pytest.approx([75, 60])
 
 
 def test_noise_rises_to_the_right_and_recordings_stand_left_of_it() -> None:

@@ -39,6 +39,11 @@ def test_the_shipped_recipe_reaches_what_the_readme_promises() -> None:
     assert METRICS["accuracy"] >= 0.92
 
 
+def test_classes_of_one_recall_stand_by_name_wherever_they_come_from() -> None:
+    recall = {"sea_waves": 0.8, "rain": 0.8 - 1e-9, "dog": 0.8, "sneezing": 0.9}
+    assert "| dog 80.0 %, rain 80.0 %, sea waves 80.0 % |" in results_table(METRICS | {"recall": recall})
+
+
 def test_the_command_prints_the_table_first(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report"]) == 0
     assert capsys.readouterr().out.startswith(results_table(METRICS))
