@@ -965,7 +965,7 @@ def _tableau_exports() -> KeptExports:
 
 
 def csv_head(path: Path, rows: int) -> DataFrame:
-    """The first rows of a file that this app exported, as they stand in it."""
+    """The first rows of a table that this app exported, as they stand in it: text that looks like a number is text."""
     return _csv_head(path, path.stat().st_mtime_ns, rows)
 
 
@@ -973,4 +973,7 @@ def csv_head(path: Path, rows: int) -> DataFrame:
 def _csv_head(path: Path, stamp: int, rows: int) -> DataFrame:
     import pandas as pd
 
-    return pd.read_csv(path, nrows=rows, keep_default_na=False, na_values=[""])
+    from core.tableau import schema
+
+    text = {column.name: "str" for column in schema.BY_NAME[path.stem].columns if column.kind == "text"}
+    return pd.read_csv(path, nrows=rows, keep_default_na=False, na_values=[""], dtype=text)

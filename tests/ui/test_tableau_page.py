@@ -93,6 +93,15 @@ def test_an_export_that_went_away_under_an_open_page_is_made_again(
     assert services.tableau_file(choice, "confusion.csv").startswith(b"run_id,true_label")
 
 
+def test_the_preview_shows_text_as_it_stands_in_the_file(tmp_path: Path) -> None:
+    (tmp_path / "classes.csv").write_text('label,class_name,class_index\n"007","1e3",0\n"NA",,1\n')
+    head = services.csv_head(tmp_path / "classes.csv", 5)
+    assert head["label"].tolist() == ["007", "NA"]
+    assert head["class_name"].iloc[0] == "1e3"
+    assert head["class_name"].isna().tolist() == [False, True]
+    assert head["class_index"].tolist() == [0, 1]
+
+
 def test_a_window_of_the_log_comes_with_its_drift(open_app: OpenApp, tmp_path: Path) -> None:
     page = open_page(open_app, tmp_path, logged=60)
     before, demonstrated = rows(page)["predictions"], rows(page)["drift"]
