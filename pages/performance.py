@@ -16,7 +16,7 @@ with components.errors_shown():
     with matrix:
         measured.confusions(records)
     with beside:
-        measured.pairs(records)
         measured.folds(records)
+    measured.pairs(records)
     measured.classes(records)
     measured.comparison(records)

@@ -16,7 +16,7 @@ from plotly.subplots import make_subplots
 
 from core.explain import Stage
 from core.figures.empty import empty_figure
-from core.figures.percent import AXIS, UNIT
+from core.figures.percent import QUARTERS, UNIT
 
 ENVELOPE_COLUMNS = 2_000  # waveform extremes drawn; more than any screen shows
 TICKS_HZ = (100, 500, 1_000, 2_000, 5_000, 10_000, 20_000)
@@ -62,7 +62,7 @@ def confidence_figure(probabilities: Mapping[str, float], *, top_k: int) -> go.F
             hovertemplate="%{y}: %{x:.2f} %<extra></extra>",
         )
     )
-    figure.update_xaxes(range=[0, 130], tickvals=[0, 25, 50, 75, 100], **AXIS, title_text="Confidence")
+    figure.update_xaxes(range=[0, 130], **QUARTERS, title_text="Confidence")
     figure.update_yaxes(autorange="reversed", automargin=True)
     bar_px = BAR_PX if len(ranked) <= MANY_BARS else NARROW_BAR_PX
     figure.update_layout(height=90 + bar_px * len(ranked), margin={"l": 10, "r": 10, "t": 10, "b": 10}, bargap=0.35)

@@ -7,12 +7,11 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from core.figures.empty import empty_figure
-from core.figures.percent import AXIS, hundredths
+from core.figures.percent import AXIS, QUARTERS, hundredths
 
 NO_DATA = "No record has a true class"
 MARGIN = {"l": 10, "r": 24, "t": 10, "b": 10}
 GREY = "rgba(128, 128, 128, 0.8)"
-QUARTERS = (0, 25, 50, 75, 100)
 
 
 def reliability_figure(table: pd.DataFrame) -> go.Figure:
@@ -51,7 +50,7 @@ def reliability_figure(table: pd.DataFrame) -> go.Figure:
     n = int(filled["n"].sum())
     counts = {"x": centre, "y": filled["n"], "width": width * 0.92, "showlegend": False, "marker_color": GREY}
     figure.add_trace(go.Bar(**counts, hovertemplate="n = %{y:,}<extra></extra>"), row=2, col=1)
-    figure.update_xaxes(range=[0, 100.5], tickvals=QUARTERS, **AXIS)
+    figure.update_xaxes(range=[0, 100.5], **QUARTERS)
     figure.update_xaxes(title_text="Confidence", row=2, col=1)
     figure.update_yaxes(title_text="Share right", range=[0, 102], row=1, col=1, **AXIS)
     figure.update_yaxes(title_text=f"Answers, n = {n:,}", nticks=3, row=2, col=1)
@@ -80,7 +79,7 @@ def histogram_figure(table: pd.DataFrame) -> go.Figure:
                 "%{y:.1f} % of these<extra></extra>",
             )
         )
-    figure.update_xaxes(title_text="Confidence", range=[0, 100.5], tickvals=QUARTERS, **AXIS)
+    figure.update_xaxes(title_text="Confidence", range=[0, 100.5], **QUARTERS)
     figure.update_yaxes(title_text="Share of right, of wrong", **AXIS)
     legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
     figure.update_layout(barmode="overlay", height=320, margin=MARGIN, legend=legend)

@@ -9,6 +9,10 @@ import pandas as pd
 
 UNIT = "\N{NO-BREAK SPACE}%"
 AXIS = {"ticksuffix": UNIT}  # of hundredths
+QUARTERS = {  # Plotly adds no suffix to ticks that are given
+    "tickvals": (0, 25, 50, 75, 100),
+    "ticktext": [f"{value}{UNIT}" for value in (0, 25, 50, 75, 100)],
+}
 
 
 def hundredths(table: pd.DataFrame, *columns: str) -> pd.DataFrame:

@@ -39,6 +39,7 @@ def test_confidence_bars_are_most_probable_first_and_no_more_than_asked() -> Non
     (bars,) = figure.data
     assert list(bars.y) == ["Sea waves", "Rain"]
     assert list(bars.x) == pytest.approx([70, 20])
+    assert figure.layout.xaxis.ticktext[1] == "25\N{NO-BREAK SPACE}%"
     assert list(bars.text) == ["70.0\N{NO-BREAK SPACE}%", "20.0\N{NO-BREAK SPACE}%"]
 
 
