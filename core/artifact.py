@@ -35,7 +35,8 @@ from core.model import AudioResNet
 from core.unknown import UnknownRule
 
 WEIGHTS, REFERENCE, MANIFEST = "model.safetensors", "reference.parquet", "artifact.json"
-REFERENCE_COLUMNS = ("clip_id", "fold", "source_group", "label", "embedding")  # descriptors follow
+# Descriptors follow. ``excerpts``: embeddings of the clip's loudest parts (``core.excerpts``), one after the other.
+REFERENCE_COLUMNS = ("clip_id", "fold", "source_group", "label", "embedding", "excerpts")
 PROBE_TOLERANCE = 5e-3  # logits; CPUs differ by 1e-5, GPUs with TF32 convolutions by about 1e-3
 
 
@@ -166,10 +167,14 @@ def _read_reference(folder: Path, manifest: Manifest) -> pd.DataFrame | None:
 
 
 def _check_reference(folder: Path, facts: Facts, reference: pd.DataFrame | None) -> None:
-    if facts.unknown is not None and reference is None:
+    if facts.unknown is None:
+        return
+    missing = set(REFERENCE_COLUMNS) - set(() if reference is None else reference.columns)
+    if missing:
+        lacks = f"no {REFERENCE}" if reference is None else f"a {REFERENCE} without {', '.join(sorted(missing))}"
         raise ArtifactError(
-            f"The model in {folder} tells unknown sounds by {facts.unknown.score} but has no {REFERENCE} of its "
-            "training clips. Train it anew.",
+            f"The model in {folder} tells unknown sounds by {facts.unknown.score} but has {lacks} of its training "
+            "clips. Train it anew.",
             code="unfit",
         )
 

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from core.artifact import Artifact, load_artifact, replay
@@ -140,10 +139,11 @@ def familiarity_of(artifact: Artifact) -> Familiarity:
     """From the training clips that the artifact remembers; it must have a reference."""
     assert artifact.reference is not None, "load_artifact checks it"
     index = {name: position for position, name in enumerate(artifact.manifest.class_names)}
-    embeddings = np.stack(artifact.reference["embedding"].to_list()).astype(np.float32)
-    with torch.inference_mode():
-        logits = artifact.net.head(torch.from_numpy(embeddings).to(artifact.net.head.weight.device)).cpu().numpy()
-    return Familiarity.fit(embeddings, logits, artifact.reference["label"].map(index).to_numpy(dtype=np.int64))
+    embeddings, excerpts = (
+        np.stack(artifact.reference[column].to_list()).astype(np.float32) for column in ("embedding", "excerpts")
+    )
+    excerpts = excerpts.reshape(len(embeddings), -1, embeddings.shape[1])
+    return Familiarity.fit(embeddings, excerpts, artifact.reference["label"].map(index).to_numpy(dtype=np.int64))
 
 
 def clip_id_of(data: bytes) -> str:

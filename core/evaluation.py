@@ -25,6 +25,7 @@ from core.config import AudioConfig
 from core.dataset import Clip
 from core.descriptors import describe
 from core.diagnostics.calibration import calibration_scores
+from core.excerpts import excerpts
 from core.inference import infer, softmax
 from core.model import AudioResNet
 from core.quality import assess
@@ -58,6 +59,16 @@ def _record(net: AudioResNet, clip: Clip, wave: Waveform, audio: AudioConfig, se
         "embedding": answer.embedding,
         **describe(wave.samples, wave.sample_rate_hz),
     }
+
+
+def reference_of(
+    net: AudioResNet, clips: Sequence[Clip], waves: Sequence[Waveform], audio: AudioConfig
+) -> pd.DataFrame:
+    """What an artifact remembers of the clips it was trained on: ``core.artifact.REFERENCE_COLUMNS``, descriptors."""
+    records = evaluate(net, clips, waves, audio, seed=0).drop(columns=["seed", "duration_s", "quality", "logits"])
+    heard = [[infer(net, part, audio).embedding for part in excerpts(wave)] for wave in waves]
+    records.insert(records.columns.get_loc("embedding") + 1, "excerpts", [np.concatenate(parts) for parts in heard])
+    return records
 
 
 def answer_degraded(

@@ -24,14 +24,13 @@ from core.audio import Waveform
 from core.classifier import familiarity_of
 from core.dataset import Clip
 from core.diagnostics.unknown import auroc, separation
+from core.excerpts import EXCERPTS_S, excerpts
 from core.inference import infer
 from core.synthetic import far_sounds
 from core.unknown import ACCEPTED, SCORES, Score, UnknownRule, acceptance_threshold
 
-CHOSEN: Score = "either"  # good near and far, where each of the others fails at one: see EXPERIMENTS.md
+CHOSEN: Score = "combined"  # best near, far and on excerpts together: see EXPERIMENTS.md
 FAR_EACH = 20  # sounds of every kind for every network
-EXCERPTS_S = (2.0, 1.0, 0.5)
-HOP_S = 0.025  # between the places where a loudest part is looked for
 COLUMNS = ("left_out", "kind", "source", "clip_id", "excerpt_s", "fold", "seed", *SCORES)
 
 
@@ -61,17 +60,9 @@ def near_trials(clips: Sequence[Clip], waves: Sequence[Waveform], left_out: Sequ
 def excerpt_trials(clips: Sequence[Clip], waves: Sequence[Waveform], held_out: Collection[str]) -> Iterator[Trial]:
     """The loudest ``EXCERPTS_S`` of every clip that is ``held_out``, by name."""
     for clip, wave in zip(clips, waves, strict=True):
-        for seconds in EXCERPTS_S if clip.filename in held_out else ():
-            part = loudest_part(wave.samples, round(seconds * wave.sample_rate_hz), round(HOP_S * wave.sample_rate_hz))
-            yield Trial("excerpt", clip.label, clip.filename, part, seconds)
-
-
-def loudest_part(samples: NDArray[np.float32], length: int, hop: int) -> NDArray[np.float32]:
-    """``length`` samples of (N,) with the most energy, started at a multiple of ``hop``; all of it if that is less."""
-    energy = np.concatenate([[0.0], np.cumsum(samples.astype(np.float64) ** 2)])
-    starts = np.arange(0, max(samples.size - length, 0) + 1, hop)
-    start = int(starts[np.argmax(energy[np.minimum(starts + length, samples.size)] - energy[starts])])
-    return samples[start : start + length]
+        if clip.filename in held_out:
+            for seconds, part in zip(EXCERPTS_S, excerpts(wave), strict=True):
+                yield Trial("excerpt", clip.label, clip.filename, part, seconds)
 
 
 def score_open_set(

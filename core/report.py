@@ -16,7 +16,8 @@ SCORE_NAMES = {
     "energy": "energy",
     "knn": "distance to training clips (kNN)",
     "mahalanobis": "distance to classes (Mahalanobis)",
-    "either": "kNN or energy, the larger",
+    "relative": "distance to classes less that to all (relative Mahalanobis)",
+    "combined": "entropy and relative distance",
 }
 STRANGERS = {"far": "synthesized", "near": "one class left out", "near_pairs": "two left out"}
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"

@@ -19,7 +19,6 @@ from typing import Any
 
 import lightning
 import numpy as np
-import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
 from numpy.typing import NDArray
@@ -31,7 +30,7 @@ from core.augment import draw, mask_features, mix_batch, soft_targets
 from core.config import TrainConfig
 from core.dataset import Clip, Dataset, twins_of
 from core.errors import RunError
-from core.evaluation import evaluate, summarise
+from core.evaluation import evaluate, reference_of, summarise
 from core.hardware import hardware, multiplies_bf16_faster
 from core.inference import infer
 from core.model import AudioResNet
@@ -203,11 +202,13 @@ def _train(
 
     net = module.net.eval().float().cpu()
 
-    def records_of(chosen: Sequence[int]) -> pd.DataFrame:
-        clips, heard = [dataset.clips[i] for i in chosen], [waves[i] for i in chosen]
-        return evaluate(net, clips, heard, config.train.audio, seed=config.train.seed)
-
-    records = records_of(held_out)
+    records = evaluate(
+        net,
+        [dataset.clips[i] for i in held_out],
+        [waves[i] for i in held_out],
+        config.train.audio,
+        seed=config.train.seed,
+    )
     folder.write_oof(records)
     metrics = summarise(records, config.class_names) | {
         "protocol": _protocol(config),
@@ -218,7 +219,8 @@ def _train(
         clips = [dataset.clips[i] for i in in_fold]
         metrics["start"] = before_and_after(start, net, clips, [waves[i] for i in in_fold], config.class_names)
     folder.write_metrics(metrics)
-    reference = records_of(kept).drop(columns=["seed", "duration_s", "quality", "logits"])
+    remembered = [dataset.clips[i] for i in kept], [waves[i] for i in kept]
+    reference = reference_of(net, *remembered, config.train.audio)
     save_artifact(folder.artifact, net, facts_of(config, metrics), reference)
     last = journal.latest or folder.status().metrics  # of another process where several devices trained
     folder.write_status("finished", config.train.epochs, config.train.epochs, last)

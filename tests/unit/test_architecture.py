@@ -13,6 +13,7 @@ LAYERS = [
     {"core.containers"},
     {"core.audio", "core.soundfiles"},
     {
+        "core.excerpts",
         "core.quality",
         "core.descriptors",
         "core.features",

@@ -42,7 +42,7 @@ def remembering(artifact: Artifact, sounds: list[np.ndarray], rule: UnknownRule)
     names = artifact.manifest.class_names
     embeddings = [infer(artifact.net, sound, artifact.manifest.audio).embedding for sound in sounds]
     labels = [names[i % len(names)] for i in range(len(sounds))]
-    reference = pd.DataFrame({"embedding": embeddings, "label": labels})
+    reference = pd.DataFrame({"embedding": embeddings, "label": labels, "excerpts": embeddings})
     return dataclasses.replace(changed(artifact, unknown=rule), reference=reference)
 
 

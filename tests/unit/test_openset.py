@@ -8,15 +8,14 @@ from sklearn.metrics import roc_auc_score
 from core.config import AudioConfig
 from core.dataset import Dataset, load_dataset
 from core.errors import RunError
+from core.excerpts import EXCERPTS_S
 from core.openset import (
     CHOSEN,
     COLUMNS,
-    EXCERPTS_S,
     FAR_EACH,
     excerpt_trials,
     far_trials,
     fit_rule,
-    loudest_part,
     near_trials,
     summarise_open_set,
 )
@@ -132,14 +131,6 @@ def test_excerpts_count_where_they_are_asked_for_and_nowhere_else() -> None:
     assert summary["far_excerpts"][CHOSEN] == pytest.approx(expected)
     assert plain["far_excerpts"] == {}
     assert plain["accepted_excerpts"] == {}
-
-
-def test_the_loudest_part_is_where_the_sound_is_and_no_longer_than_asked_for() -> None:
-    samples = np.zeros(1_000, dtype=np.float32)
-    samples[612:700] = 0.5
-    assert np.flatnonzero(loudest_part(samples, 100, 1)).size == 88
-    assert np.array_equal(loudest_part(samples, 100, 10), samples[600:700])
-    assert np.array_equal(loudest_part(samples, 2_000, 10), samples)
 
 
 def test_excerpts_are_of_held_out_clips_and_near_sounds_of_left_out_classes(toy: Dataset) -> None:

@@ -17,9 +17,8 @@ def training() -> tuple[np.ndarray, np.ndarray]:
 
 
 def fitted(embeddings: np.ndarray, targets: np.ndarray) -> Familiarity:
-    """With a head that answers by the class means."""
-    head = np.stack([embeddings[targets == k].mean(axis=0) for k in np.unique(targets)])
-    return Familiarity.fit(embeddings, embeddings @ head.T, targets)
+    """With two excerpts of each clip, fainter than it."""
+    return Familiarity.fit(embeddings, np.stack([0.9 * embeddings, 0.8 * embeddings], axis=1), targets)
 
 
 def test_every_score_is_higher_for_what_training_never_saw(training: tuple[np.ndarray, np.ndarray]) -> None:
@@ -47,7 +46,7 @@ def test_mahalanobis_agrees_with_scipy(training: tuple[np.ndarray, np.ndarray]) 
     precision = LedoitWolf(assume_centered=True).fit(embeddings - means[targets]).precision_
     query = np.random.default_rng(2).normal(0, 1, (5, 16)).astype(np.float32)
     expected = [min(mahalanobis(row, mean, precision) for mean in means) for row in query]
-    np.testing.assert_allclose(fitted(embeddings, targets).mahalanobis(query), expected, rtol=1e-4)
+    np.testing.assert_allclose(fitted(embeddings, targets).score("mahalanobis", query, query), expected, rtol=1e-4)
 
 
 def test_energy_agrees_with_torch(training: tuple[np.ndarray, np.ndarray]) -> None:
@@ -58,22 +57,41 @@ def test_energy_agrees_with_torch(training: tuple[np.ndarray, np.ndarray]) -> No
     )
 
 
-def test_either_notices_what_is_far_and_what_no_class_claims(training: tuple[np.ndarray, np.ndarray]) -> None:
+def test_the_relative_distance_is_that_to_the_nearest_class_less_that_to_all(
+    training: tuple[np.ndarray, np.ndarray],
+) -> None:
+    embeddings, targets = training
+    parts = np.random.default_rng(5).uniform(0.5, 1, (120, 2, 1)).astype(np.float32) * embeddings[:, None]
+    rows, of_rows = np.sqrt(np.vstack([embeddings, parts[:, 0], parts[:, 1]])), np.tile(targets, 3)
+    means = np.stack([rows[of_rows == k].mean(axis=0) for k in range(4)])
+    within = LedoitWolf(assume_centered=True).fit(rows - means[of_rows]).precision_
+    overall = LedoitWolf(assume_centered=True).fit(rows - rows.mean(axis=0)).precision_
+    query = np.abs(np.random.default_rng(2).normal(0, 1, (5, 16))).astype(np.float32)
+    expected = [
+        min(mahalanobis(row, mean, within) for mean in means) ** 2 - mahalanobis(row, rows.mean(axis=0), overall) ** 2
+        for row in np.sqrt(query)
+    ]
+    got = Familiarity.fit(embeddings, parts, targets).score("relative", query @ means.T, query)
+    np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_the_combined_score_is_a_share_of_doubt_and_some_distance(training: tuple[np.ndarray, np.ndarray]) -> None:
     embeddings, targets = training
     familiarity = fitted(embeddings, targets)
-    head = np.stack([embeddings[targets == k].mean(axis=0) for k in range(4)])
-    usual = np.median(familiarity.score("either", embeddings @ head.T, embeddings))
-    elsewhere = np.eye(16, dtype=np.float32)[:1] * 50  # loud in one channel alone: a strong answer, far from all clips
-    faint = embeddings[:1] / 50  # in the direction of a training clip, but hardly there
-    for strange in (elsewhere, faint):
-        assert familiarity.score("either", strange @ head.T, strange)[0] > usual + 1
-    assert familiarity.knn(faint)[0] == pytest.approx(familiarity.knn(embeddings[:1])[0], abs=1e-6)
+    undecided, sure = np.zeros((1, 4), np.float32), np.array([[50, 0, 0, 0]], np.float32)
+    one = embeddings[:1]
+    doubt = familiarity.score("combined", undecided, one) - familiarity.score("combined", sure, one)
+    assert doubt[0] == pytest.approx(1)
+    between = embeddings.mean(axis=0, keepdims=True)  # like sound in general, like no class
+    for logits in (undecided, sure):
+        nearer, farther = (familiarity.score("combined", logits, rows)[0] for rows in (one, between))
+        assert farther > nearer
 
 
 def test_more_dimensions_than_clips_are_no_obstacle() -> None:
     rng = np.random.default_rng(4)
     embeddings, targets = rng.normal(0, 1, (20, 64)).astype(np.float32), np.repeat([0, 1], 10)
-    assert np.isfinite(fitted(embeddings, targets).mahalanobis(embeddings)).all()
+    assert np.isfinite(fitted(embeddings, targets).score("mahalanobis", embeddings, embeddings)).all()
 
 
 def test_the_order_of_training_clips_does_not_matter(training: tuple[np.ndarray, np.ndarray]) -> None:
@@ -81,7 +99,9 @@ def test_the_order_of_training_clips_does_not_matter(training: tuple[np.ndarray,
     order = np.random.default_rng(5).permutation(len(targets))
     one, two = fitted(embeddings, targets), fitted(embeddings[order], targets[order])
     np.testing.assert_allclose(one.knn(embeddings), two.knn(embeddings), atol=1e-6)
-    np.testing.assert_allclose(one.mahalanobis(embeddings), two.mahalanobis(embeddings), rtol=1e-3)
+    for name in ("mahalanobis", "relative"):
+        of_one, of_two = (familiarity.score(name, embeddings, embeddings) for familiarity in (one, two))
+        np.testing.assert_allclose(of_one, of_two, rtol=1e-3, atol=1e-3)
 
 
 def test_the_threshold_accepts_the_share_it_promises() -> None:
