@@ -28,7 +28,10 @@ def strict_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     net, facts = untrained()
     strict = facts.model_copy(update={"unknown": UnknownRule(score="knn", threshold=-1.0)})
     rng = np.random.default_rng(0)
-    reference = pd.DataFrame({"embedding": list(rng.random((8, 16), np.float32)), "label": facts.class_names * 2})
+    clips = [f"clip-{i}" for i in range(8)]
+    known = {"clip_id": clips, "fold": 1, "source_group": clips, "label": facts.class_names * 2}
+    heard = {"embedding": list(rng.random((8, 16), np.float32)), "excerpts": list(rng.random((8, 48), np.float32))}
+    reference = pd.DataFrame(known | heard)
     folder = tmp_path_factory.mktemp("ui") / "artifact"
     save_artifact(folder, net, strict, reference)
     return folder

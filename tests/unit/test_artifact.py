@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -9,6 +10,7 @@ from core.artifact import MANIFEST, WEIGHTS, Facts, fingerprint_of, load_artifac
 from core.config import AudioConfig, FeatureConfig, ModelConfig
 from core.errors import ArtifactError
 from core.model import AudioResNet
+from core.unknown import UnknownRule
 
 CONFIG = ModelConfig(stem_channels=8, stage_channels=(8, 16))
 
@@ -145,3 +147,13 @@ def test_a_manifest_of_another_schema_names_the_field(folder: Path) -> None:
     edit(folder, schema_version=99)
     with pytest.raises(ArtifactError, match=r"schema_version.*Another version of Earshot"):
         load_artifact(folder)
+
+
+def test_a_rule_for_unknown_sounds_needs_all_that_it_compares_with(folder: Path) -> None:
+    facts = load_artifact(folder).manifest.model_copy(update={"unknown": UnknownRule(score="combined", threshold=0.5)})
+    clips = pd.DataFrame(columns=["clip_id", "fold", "source_group", "label", "embedding"])
+    for reference, said in ((None, "has no reference.parquet"), (clips, "reference.parquet without excerpts")):
+        with pytest.raises(ArtifactError, match=said) as caught:
+            save_artifact(folder, untrained(), facts, reference)
+        assert caught.value.code == "unfit"
+    assert load_artifact(folder).manifest.unknown is None

@@ -41,6 +41,7 @@ def start(dataset: Dataset, untrained: Artifact, tmp_path_factory: pytest.TempPa
             "source_group": "",
             "label": [clip.label for clip in heard],
             "embedding": list(np.random.default_rng(0).random((len(heard), 16), np.float32)),
+            "excerpts": list(np.random.default_rng(1).random((len(heard), 48), np.float32)),
         }
     )
     facts = untrained.manifest.model_copy(
