@@ -95,11 +95,11 @@ def test_filters_narrow_the_table_and_stand_in_the_url(open_app: OpenApp) -> Non
     page = inspect(open_app())
     page.multiselect(key=state.INSPECTOR_TRUE.name).select("helicopter").run()
     least = listed(page).sort_values("confidence").iloc[0]
-    highest = min(float(np.ceil(least["confidence"] * 100) / 100), 0.99)
+    highest = min(float(np.ceil(least["confidence"])) / 100, 0.99)  # shown in percent
     page.slider(key=state.INSPECTOR_CONFIDENCE.name).set_range(0.0, highest).run()
     page.multiselect(key=state.INSPECTOR_FOLDS.name).select(int(least["Fold"])).run()
     assert set(listed(page)["True"]) == {"Helicopter"}
-    assert listed(page)["confidence"].max() <= highest
+    assert listed(page)["confidence"].max() <= 100 * highest
     assert set(listed(page)["Fold"]) == {least["Fold"]}
     assert {"true", "max", "fold"} <= set(page.query_params)
     page.text_input(key=state.INSPECTOR_SOURCE.name).input("nothing").run()
