@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from core.outliers import PEAK, outliers
+from core.outliers import PEAK, _blows, _words, outliers
 from core.synthetic import far_sounds
 
 RATE = 32_000
@@ -34,6 +34,13 @@ def test_outliers_are_of_many_kinds() -> None:
     assert float(flatness.min()) < 0.001  # voices
     assert float(flatness.max()) > 0.1  # hiss
     assert float(centroid.quantile(0.9) / centroid.quantile(0.1)) > 5
+
+
+def test_blows_ring_down_and_words_pause() -> None:
+    rng = torch.Generator().manual_seed(0)
+    for made, least_db in ((_blows(2 * RATE, RATE, rng), 15.0), (_words(2 * RATE, RATE, rng), 15.0)):
+        level_db = 10 * torch.log10(made.unfold(0, 640, 640).square().mean(dim=1) + 1e-12)
+        assert float(level_db.quantile(0.95) - level_db.quantile(0.05)) > least_db
 
 
 def test_no_outlier_is_a_sound_that_unknown_scores_are_measured_on() -> None:
