@@ -6,7 +6,7 @@ call    partials of a wandering or stepping pitch, in bursts, with breath
 words   vowels whose formants differ from phone to phone, hisses and stops, in a voice of falling and rising pitch
 blows   modes that ring down, struck once or again and again
 
-The sounds of ``core.synthetic``, on which unknown scores are measured, are made otherwise. 18 ms for two seconds of one, on one core.
+The sounds of ``core.synthetic``, on which unknown scores are measured, are made otherwise. Two seconds take 18 ms.
 """
 
 from __future__ import annotations
