@@ -2,7 +2,8 @@
 
 Draws references and current records from the shipped held-out clips, so that both come from one population, and asks
 ``core.diagnostics.drift.compare`` for its whole verdict: descriptors, confidence, class mix, embedding, silence. Power
-is the share of draws in which a descriptor that was shifted by half its standard deviation is flagged.
+is the share of draws in which a descriptor that was shifted by half its standard deviation is flagged. ``--only``
+chooses: ``none`` (no drift), ``halves`` (recordings split in two), ``clips`` (many clips of a recording), ``power``.
 """
 
 from __future__ import annotations
@@ -31,21 +32,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--repeats", type=int, default=400)
     options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--only", nargs="+", choices=CASES, default=CASES)
     given = options.parse_args(argv)
-    population, rng = shipped(), np.random.default_rng(given.seed)
+    population = shipped()
+    for case in given.only:
+        CASES[case](population, given.repeats, np.random.default_rng(given.seed))
+    return 0
+
+
+def no_drift(population: RecordSet, repeats: int, rng: np.random.Generator) -> None:
     for n_reference in REFERENCES:
         for n in SIZES:
-            alarms = [false_alarm(population, n_reference, n, rng=rng) for _ in range(given.repeats)]
+            alarms = [false_alarm(population, n_reference, n, rng=rng) for _ in range(repeats)]
             print(f"no drift, {n_reference:,} against {n:,}: {_share(alarms)} alarms", flush=True)
-    alarms = [false_alarm_by_recording(population, 200, rng=rng) for _ in range(given.repeats)]
+
+
+def halves(population: RecordSet, repeats: int, rng: np.random.Generator) -> None:
+    alarms = [false_alarm_by_recording(population, 200, rng=rng) for _ in range(repeats)]
     print(f"no drift, recordings split in two, about 200 against 200: {_share(alarms)} alarms", flush=True)
+
+
+def many_clips(population: RecordSet, repeats: int, rng: np.random.Generator) -> None:
     for recordings, clips in MANY_CLIPS:
-        alarms = [false_alarm_of_clips(population, recordings, clips, rng=rng) for _ in range(given.repeats)]
+        alarms = [false_alarm_of_clips(population, recordings, clips, rng=rng) for _ in range(repeats)]
         print(f"no drift, {recordings:,} new recordings of {clips:,} clips each: {_share(alarms)} alarms", flush=True)
+
+
+def all_power(population: RecordSet, repeats: int, rng: np.random.Generator) -> None:
+    """A quarter of ``repeats`` for each descriptor."""
     for n_reference in REFERENCES:
         found = {
-            name: [power(population, name, n_reference, 200, rng=rng) for _ in range(given.repeats // 4)]
-            for name in NAMES
+            name: [power(population, name, n_reference, 200, rng=rng) for _ in range(repeats // 4)] for name in NAMES
         }
         worst = min(found, key=lambda name: np.mean(found[name]))
         every = [hit for hits in found.values() for hit in hits]
@@ -54,7 +71,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"least {worst} {_share(found[worst])}",
             flush=True,
         )
-    return 0
 
 
 def false_alarm(population: RecordSet, n_reference: int, n: int, *, rng: np.random.Generator) -> bool:
@@ -107,6 +123,8 @@ def _share(hits: Sequence[bool]) -> str:
     interval = binomtest(int(sum(hits)), len(hits)).proportion_ci(0.95, method="wilson")
     return f"{np.mean(hits):.1%} ({interval.low:.1%} to {interval.high:.1%}, n = {len(hits):,})"
 
+
+CASES = {"none": no_drift, "halves": halves, "clips": many_clips, "power": all_power}
 
 if __name__ == "__main__":
     raise SystemExit(main())

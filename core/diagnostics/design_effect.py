@@ -47,7 +47,7 @@ class Recordings:
 
     def where(self, reference: Flags | slice, current: Flags | slice) -> Recordings:
         """Those of the chosen records."""
-        return self if self.alone else replace(self, reference=self.reference[reference], current=self.current[current])
+        return replace(self, reference=self.reference[reference], current=self.current[current])
 
 
 def recordings_of(reference: RecordSet, current: RecordSet) -> Recordings:

@@ -111,7 +111,7 @@ def compare(
         embedding=embedding,
         unknown=unknown,
         silent=silent,
-        accuracy_estimate=None if why_not or fitted else _accuracy(*pair),
+        accuracy_estimate=None if why_not or fitted else _accuracy(*pair, of_answered),
         permutations=permutations,
         alpha=alpha,
         notes=(
@@ -474,13 +474,17 @@ def _within(rows: NDArray[np.float32], group: NDArray[np.int64]) -> float:
     return float(np.square(rows, dtype=np.float64).sum() - (np.square(sums).sum(axis=1) / counts).sum())
 
 
-def _accuracy(reference: RecordSet, current: RecordSet) -> AccuracyEstimate | None:
-    """Mean calibrated top probability; its interval is that of as many independent answers of these confidences."""
+def _accuracy(reference: RecordSet, current: RecordSet, recordings: Recordings) -> AccuracyEstimate | None:
+    """Mean calibrated top probability, and how far the share of right answers may stray from it by chance.
+
+    No label tells how a recording's answers hang together, so they are taken to be right or wrong together.
+    """
     n = len(current)
     if n == 0:
         return None
     p = current.confidence
-    value, spread = float(p.mean()), 1.96 * math.sqrt(float((p * (1 - p)).sum())) / n
+    of_recording = np.bincount(recordings.current, weights=np.sqrt(p * (1 - p)))
+    value, spread = float(p.mean()), 1.96 * math.sqrt(float(np.square(of_recording).sum())) / n
     known = current.is_labelled
     return AccuracyEstimate(
         value=value,

@@ -90,6 +90,8 @@ class RateDrift:
 class AccuracyEstimate:
     """Accuracy without labels: the mean calibrated top probability of the current records, with a 95 % interval.
 
+    The interval takes the clips of one recording to be right or wrong together.
+
     ``reference_accuracy`` is measured, ``labelled_accuracy`` too, on the ``n_labelled`` current records that someone
     labelled. ``validity`` says when the estimate holds.
     """

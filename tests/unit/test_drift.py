@@ -177,6 +177,15 @@ def test_clips_the_served_model_was_fitted_on_do_not_count_as_confident(
     assert report.verdict == "no_drift"
     assert report.confidence is None
     assert any("400 of 400 current records are clips that the model was trained on" in note for note in report.notes)
+    apart = held_out.table["clip_id"]
+    new = replace(
+        log, table=log.table.assign(source_group=apart, name=["new"] * 90 + [*apart[90:]], clip_id=range(400))
+    )
+    estimate = quick(
+        replace(held_out, fingerprint="f", table=held_out.table.assign(source_group=apart)), new, rng
+    ).accuracy_estimate
+    assert estimate is not None
+    assert estimate.n == 90
 
 
 def test_answers_of_different_models_or_classes_are_not_compared(held_out: RecordSet, rng: np.random.Generator) -> None:
@@ -292,6 +301,20 @@ def test_the_label_free_estimate_is_the_mean_calibrated_confidence(
     assert estimate.low < estimate.value < estimate.high
     assert estimate.labelled_accuracy == pytest.approx(held_out.correct.mean())
     assert "not what they are called" in estimate.validity
+
+
+def test_clips_of_a_recording_make_the_label_free_estimate_no_surer(
+    held_out: RecordSet, rng: np.random.Generator
+) -> None:
+    once = held_out.take(np.unique(held_out.table["source_group"], return_index=True)[1])
+    apart, cut = (
+        quick(held_out, one, rng).accuracy_estimate for one in (once, once.take(np.repeat(range(len(once)), 4)))
+    )
+    assert apart is not None
+    assert cut is not None
+    assert (cut.value, cut.low, cut.high) == pytest.approx((apart.value, apart.low, apart.high))
+    p = replace(once, temperatures=np.full(len(once), np.median(held_out.temperatures))).confidence
+    assert apart.value - apart.low == pytest.approx(1.96 * np.sqrt((p * (1 - p)).sum()) / len(once))
 
 
 def test_the_distribution_table_counts_every_value_once(held_out: RecordSet, rng: np.random.Generator) -> None:
