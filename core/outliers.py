@@ -74,7 +74,10 @@ def _words(samples: int, rate: int, rng: torch.Generator) -> Tensor:
             source = 2 * (phase % 1.0) - 1 + _level(-45, -15, rng) * torch.randn(length, generator=rng)
             first, second, third = _uniform(250, 900, rng), _log_uniform(700, 2_600, rng), _uniform(2_300, 3_600, rng)
             phone = _peak(
-                sum(_formed(source, size * hz, 0.12, rate) for hz in (first, max(second, first + 150), third))
+                sum(
+                    (_formed(source, size * hz, 0.12, rate) for hz in (first, max(second, first + 150), third)),
+                    torch.zeros(()),
+                )
             )
         edge = min(fade, length // 2)
         if edge:
