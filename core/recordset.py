@@ -431,6 +431,8 @@ def _guess(table: pd.DataFrame, logits: NDArray[np.float32] | None, fallback_nam
         return tuple(fallback_names)  # nothing says otherwise
     orders = [tuple(fallback_names)] if len(fallback_names) == width and set(labels) <= set(fallback_names) else []
     orders += [tuple(labels)] if len(labels) == width else []
+    if not orders and len(fallback_names) == width and _named(table, fallback_names) > 0.5:
+        return tuple(fallback_names)  # the others are labels of no class, left out and counted
     if orders:  # where both fit, the order in which the answers agree with the labels more often
         return orders[0] if len(orders) == 1 or logits is None else max(orders, key=partial(_agreement, table, logits))
     raise RecordsError(
@@ -438,6 +440,12 @@ def _guess(table: pd.DataFrame, logits: NDArray[np.float32] | None, fallback_nam
         "different labels. Give --classes, or store them as JSON in the file's metadata under class_names.",
         code="no_class_names",
     )
+
+
+def _named(table: pd.DataFrame, names: Sequence[str]) -> float:
+    """Share of the labelled records whose label is among ``names``."""
+    labels = _labels(table["label"]).dropna()
+    return float(labels.isin(names).mean()) if len(labels) else 0.0
 
 
 def _agreement(table: pd.DataFrame, logits: NDArray[np.float32], names: tuple[str, ...]) -> float:

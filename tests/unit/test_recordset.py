@@ -229,6 +229,16 @@ def test_without_names_or_a_label_of_every_class_they_are_asked_for(tmp_path: Pa
     assert read_records(tmp_path / "r.parquet", fallback_names=NAMES).class_names == NAMES
 
 
+def test_a_few_labels_of_no_class_do_not_hide_whose_classes_these_are(tmp_path: Path) -> None:
+    table(label=[*["dog", "rain"] * 14, "cat", "cow"]).to_parquet(tmp_path / "r.parquet")
+    read = read_records(tmp_path / "r.parquet", fallback_names=NAMES)
+    assert read.class_names == NAMES
+    assert len(read) == 28
+    assert any("2 of 30 records" in note for note in read.notes)
+    with pytest.raises(RecordsError, match="Expected the names of 3 classes"):
+        read_records(tmp_path / "r.parquet", fallback_names=("cat", "cow", "sheep"))
+
+
 def test_names_for_another_number_of_classes_are_refused(tmp_path: Path) -> None:
     table().to_parquet(tmp_path / "r.parquet")
     with pytest.raises(RecordsError, match=r"Expected 2 logits a record.*got 3"):
