@@ -134,16 +134,21 @@ def by_class(records: RecordSet) -> None:
         {
             "label": st.column_config.TextColumn("Class", pinned=True),
             "n": "Clips",
-            "ece": st.column_config.NumberColumn("ECE of its probability", format="%.3f"),
-            "noise_floor_95": st.column_config.NumberColumn("Perfect model, up to", format="%.3f"),
-            "confidence": components.share_bar("Confidence when named"),
-            "precision": components.share_bar("Right when named"),
+            "ece": st.column_config.NumberColumn("ECE", format="%.3f", help="Of the probability of this class."),
+            "noise_floor_95": st.column_config.NumberColumn(
+                "Perfect", format="%.3f", help="A perfect model has up to this ECE on so few clips."
+            ),
+            "confidence": components.share_bar("Confidence"),
+            "precision": components.share_bar("Right"),
             "mean_probability": components.share("Mean probability"),
             "share": components.share("Share of clips"),
         },
         "Calibration of each class.",
     )
-    st.caption("Confidence above what is right when named: the class is claimed too boldly. All folds pooled.")
+    st.caption(
+        "Confidence and right: of answers that name the class. Where confidence lies above, it is claimed too boldly. "
+        "All folds pooled."
+    )
 
 
 def accepting(records: RecordSet) -> None:
@@ -194,7 +199,7 @@ def thresholds(records: RecordSet) -> None:
     """Where to cut for a wanted precision, and how often answers of each confidence are right."""
     from core.diagnostics.selective import confidence_tiers, threshold_table
 
-    left, right = st.columns([3, 2])
+    left, right = st.columns([7, 5])
     with left:
         st.subheader("Threshold for a precision", anchor=False)
         table = services.computed(threshold_table, records)
@@ -221,7 +226,7 @@ def thresholds(records: RecordSet) -> None:
             "fold's threshold from the other folds, so it is not flattered."
         )
     with right:
-        st.subheader("What a confidence is worth", anchor=False)
+        st.subheader("Worth of a confidence", anchor=False)
         tiers = services.computed(confidence_tiers, records)
         tiers = tiers[tiers["n"] > 0]
         ranges = [f"{low:.1f} to {high:.1f}" for low, high in zip(tiers["low"], tiers["high"], strict=True)]

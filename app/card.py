@@ -67,13 +67,14 @@ def measured(manifest: Manifest) -> None:
         )
         return
     st.caption(
-        "On clips that the answering network never heard; folds as published, the last epoch, nothing chosen on them."
+        "On clips that the answering network never heard; folds as published, the last epoch, nothing chosen on them. "
+        "Except the score for unknown sounds, in bold: it was chosen on these same sounds, so expect less of it on others."
     )
 
 
 def _as_sentences(table: str) -> str:
     """A Markdown table whose cells begin with capitals, as everything on a page does."""
-    return re.sub(r"(?<=\| )([a-z])(?=[a-z ])", lambda first: first.group().upper(), table)
+    return re.sub(r"(?<=\| )(\**[a-z])(?=[a-z ])", lambda first: first.group().upper(), table)
 
 
 def preprocessing(manifest: Manifest) -> None:

@@ -65,7 +65,7 @@ def tests(report: DriftReport) -> None:
             )
         st.metric(
             "Largest change in class mix",
-            "–" if report.classes.reason else f"{report.classes.distance * 100:.0f} points",
+            "–" if report.classes.reason else _points(report.classes.distance),
             report.classes.reason or f"chance {report.classes.null_95 * 100:.0f}{_flagged(report.classes.flag)}",
             delta_color="off",
             delta_arrow="off",
@@ -75,7 +75,7 @@ def tests(report: DriftReport) -> None:
         far = report.embedding
         st.metric(
             "Embedding MMD²",
-            "Not compared" if far.reason else f"{far.mmd:.2g}",
+            "Not compared" if far.reason else f"{far.mmd:.2g}".replace("-", "−"),
             "see the notes" if far.reason else f"chance {far.null_95:.2g}{_flagged(far.flag)}",
             delta_color="off",
             delta_arrow="off",
@@ -97,6 +97,11 @@ def _accuracy(report: DriftReport) -> None:
         border=True,
         help=f"Mean calibrated top probability, no labels needed. {estimate.validity}",
     )
+
+
+def _points(difference: float) -> str:
+    points = round(difference * 100)
+    return f"{points} point{'s' * (points != 1)}"
 
 
 def _flagged(flag: bool) -> str:

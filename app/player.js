@@ -259,7 +259,7 @@ function drawTimeline(player, pen, lane) {
   const { times, lines, unknown } = facts.timeline;
   const y = (p) => lane.top + 8 + (lane.height - 16) * (1 - p);
   for (const p of [0, 0.5, 1]) {
-    tick(player, pen, y(p), `${p * 100}%`);
+    tick(player, pen, y(p), `${p * 100}\u00a0%`);
     pen.strokeStyle = colours.line;
     pen.globalAlpha = 0.6;
     pen.beginPath();

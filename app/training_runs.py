@@ -51,12 +51,20 @@ def runs_table(runs: Sequence[RunFacts], *, key: str) -> None:
 
 def curves_panel(run: RunFacts, *, key: str) -> None:
     """Curves of ``run`` as far as it has come, of all its networks or one of them."""
+    from core.training.overview import classes_of
+
     curves = services.training_curves(run.path)
-    members = sorted(set(curves["member"]))
-    chosen = _member(members, key)
-    shown = curves if chosen is None else curves[curves["member"] == chosen]
-    _curves(shown, key)
-    _confusion(run, chosen, key)
+    names = {member: classes_of(run, member) for member in sorted(set(curves["member"]))}
+    chosen = _member(list(names), key)
+    together = [member for member in names if names[member] == run.class_names] or list(names)
+    shown = together if chosen is None else [chosen]
+    _curves(curves[curves["member"].isin(shown)], key)
+    if chosen is None and len(together) < len(names):
+        st.caption(
+            f"{len(names) - len(together)} more networks had classes left out, to measure how unknown sounds are told: "
+            "choose one to see it."
+        )
+    _confusion(run, shown, names[shown[0]] if shown else run.class_names, key)
 
 
 def live_curves(folder: Path, *, key: str) -> None:
@@ -105,12 +113,13 @@ def _curves(curves: pd.DataFrame, key: str) -> None:
         st.caption(f"Lines are means over {networks} networks; bands reach from the lowest of them to the highest.")
 
 
-def _confusion(run: RunFacts, member: str | None, key: str) -> None:
+def _confusion(run: RunFacts, members: Sequence[str], class_names: Sequence[str], key: str) -> None:
+    """Of ``members``, which tell the same classes apart."""
     from core.figures.curves import confusion_by_epoch_figure
 
     st.subheader("Confusion by epoch", anchor=False)
     counts = services.training_confusions(run.path)
-    counts = counts if member is None else counts[counts["member"] == member]
+    counts = counts[counts["member"].isin(members)]
     if counts.empty:
         st.caption(
             "This run wrote no counts of its held-out clips: it held none out, or has not come that far, or an earlier "
@@ -123,7 +132,7 @@ def _confusion(run: RunFacts, member: str | None, key: str) -> None:
         epoch = st.select_slider("Epoch", epochs, value=epochs[-1], key=state.CURVES_EPOCH.of(key).name)
     shown = counts[counts["epoch"] == epoch]
     st.plotly_chart(
-        confusion_by_epoch_figure(shown, run.class_names),
+        confusion_by_epoch_figure(shown, class_names),
         key=f"{key}_confusion",
         config=components.NO_TOOLS,
         alt=f"Which held-out classes were taken for which after epoch {epoch}.",

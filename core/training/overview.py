@@ -82,6 +82,11 @@ def run_facts(folder: Path, jobs: Mapping[str, Job] | None = None) -> RunFacts:
     )
 
 
+def classes_of(run: RunFacts, member: str) -> tuple[str, ...]:
+    """What the network ``member`` of ``run`` tells apart: one that measures unknown sounds has classes left out."""
+    return tuple(_json(run.path / "members" / member / "config.json").get("class_names", run.class_names))
+
+
 def _state(folder: Path, status: RunStatus | None, job: Job | None) -> tuple[JobState, str]:
     if job is not None:
         return job.state, job.message

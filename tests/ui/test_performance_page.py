@@ -18,6 +18,7 @@ from core.artifact import fingerprint_of
 from core.config import SHIPPED_ARTIFACT, SHIPPED_RUN
 from core.diagnostics.classification import confused_pairs, performance
 from core.recordset import write_records
+from core.report import SCORE_NAMES
 from core.sources import shipped
 
 Open = Callable[..., AppTest]
@@ -194,6 +195,8 @@ def test_the_card_of_the_shipped_model_has_its_numbers_and_what_flatters_them(op
     assert f"**{100 * metrics['accuracy']:.1f}" in text
     assert "3-151080-A-20.ogg with 5-151085-A-20.ogg" in text
     assert "did not learn from the other" in text
+    assert f"| **{SCORE_NAMES[metrics['unknown']['score']].capitalize()}" in text
+    assert "chosen on these same sounds" in text
 
 
 def test_the_card_of_fifty_classes_names_them_all(open_app: Open, artifact: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The Training page as a person reads it."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,3 +74,14 @@ def test_a_run_named_in_the_url_is_shown_and_a_wrong_name_is_not_an_error(open_a
     page = open_training(open_app, tmp_path, run="nothing")
     assert not page.exception
     assert "toy" in words_on(page)
+
+
+def test_networks_with_classes_left_out_stand_apart_under_their_own_classes(open_app: OpenApp, tmp_path: Path) -> None:
+    page = open_training(open_app, tmp_path / "none")
+    assert "more networks had classes left out" in words_on(page)
+    page = page.selectbox(key=state.CURVES_MEMBER.of("training").name).set_value("without-dog").run()
+    assert not page.exception
+    assert "72 held-out clips" in words_on(page)
+    matrix = json.loads(page.get("plotly_chart")[-1].proto.spec)["data"][0]
+    assert len(matrix["y"]) == 9
+    assert "Dog" not in matrix["y"]
