@@ -146,8 +146,8 @@ def by_class(records: RecordSet) -> None:
         "Calibration of each class.",
     )
     st.caption(
-        "Confidence and right: of answers that name the class. Where confidence lies above, it is claimed too boldly. "
-        "All folds pooled."
+        "Confidence and right: of answers that name the class. Where confidence lies above, the class is "
+        "claimed too boldly. All folds pooled."
     )
 
 

@@ -68,7 +68,7 @@ def measured(manifest: Manifest) -> None:
         return
     st.caption(
         "On clips that the answering network never heard; folds as published, the last epoch, nothing chosen on them. "
-        "Except the score for unknown sounds, in bold: it was chosen on these same sounds, so expect less of it on others."
+        "Except the score for unknown sounds, in bold: it was chosen on these same sounds, so expect less on others."
     )
 
 
