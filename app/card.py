@@ -59,7 +59,10 @@ def measured(manifest: Manifest) -> None:
 
     st.subheader("What was measured", anchor=False)
     try:
-        st.markdown(_as_sentences(results_table(manifest.metrics)))
+        table = _as_sentences(results_table(manifest.metrics))
+        with st.container(key="card_measured"):
+            st.html("<style>.st-key-card_measured table {display: block; overflow-x: auto}</style>")
+            st.markdown(table)  # on a phone the table scrolls and the page does not
     except RunError:
         st.markdown(
             "This model has not been evaluated by a cross-validation: there is no held-out accuracy to promise. "
