@@ -52,8 +52,8 @@ def causes_in_words(
         alone = "" if sound else ", and no descriptor says how: listen to some of them"
         answers.append(f"what the network makes of the sounds lies elsewhere (embedding MMD){alone}")
     if silent.flag:
-        now, before = 100 * silent.current, 100 * silent.reference
-        sound.insert(0, f"{now:.0f} % of the sounds are digital silence (reference {before:.0f} %)")
+        now, before = _percent(silent.current), _percent(silent.reference)
+        sound.insert(0, f"{now} of the sounds are digital silence (reference {before})")
     return tuple(sound + answers)
 
 
@@ -167,7 +167,7 @@ def _amount(value: float, unit: str) -> str:
 def _answers(confidence: FeatureDrift | None, classes: ClassDrift, unknown: RateDrift) -> Iterator[str]:
     if unknown.flag:
         more = "more" if unknown.current > unknown.reference else "fewer"
-        yield f"{more} unknown sounds: {100 * unknown.current:.0f} %, {100 * unknown.reference:.0f} % in the reference"
+        yield f"{more} unknown sounds: {_percent(unknown.current)}, {_percent(unknown.reference)} in the reference"
     if classes.flag:
         moved = sorted(classes.shares, key=lambda share: -abs(share.current - share.reference))
         gate = abs(moved[0].current - moved[0].reference) / 2
@@ -180,7 +180,7 @@ def _answers(confidence: FeatureDrift | None, classes: ClassDrift, unknown: Rate
 def _of_confidence(current: float, reference: float) -> str:
     """Medians with as many digits as tell them apart."""
     for digits in (0, 1, 2):
-        now, before = f"{100 * current:.{digits}f} %", f"{100 * reference:.{digits}f} %"
+        now, before = _percent(current, digits), _percent(reference, digits)
         if now != before:
             direction = "less" if current < reference else "more"
             return f"{direction} confident answers: median {now}, {before} in the reference"
@@ -190,7 +190,11 @@ def _of_confidence(current: float, reference: float) -> str:
 def _share(share: ClassShare) -> str:
     name = share.name.replace("_", " ")
     more = "more" if share.current > share.reference else "less"
-    return f"{more} {name}: {100 * share.current:.0f} % of answers, {100 * share.reference:.0f} % in the reference"
+    return f"{more} {name}: {_percent(share.current)} of answers, {_percent(share.reference)} in the reference"
+
+
+def _percent(share: float, digits: int = 0) -> str:
+    return f"{100 * share:.{digits}f} %"
 
 
 UNITS = {descriptor.name: descriptor.unit for descriptor in DESCRIPTORS} | {"confidence": "0–1"}
