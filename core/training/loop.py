@@ -202,13 +202,10 @@ def _train(
 
     net = module.net.eval().float().cpu()
 
-    records = evaluate(
-        net,
-        [dataset.clips[i] for i in held_out],
-        [waves[i] for i in held_out],
-        config.train.audio,
-        seed=config.train.seed,
-    )
+    def at(positions: Sequence[int]) -> tuple[list[Clip], list[Waveform]]:
+        return [dataset.clips[i] for i in positions], [waves[i] for i in positions]
+
+    records = evaluate(net, *at(held_out), config.train.audio, seed=config.train.seed)
     folder.write_oof(records)
     metrics = summarise(records, config.class_names) | {
         "protocol": _protocol(config),
@@ -216,11 +213,9 @@ def _train(
         "minutes": round((time.monotonic() - started) / 60, 2),
     }
     if start is not None:
-        clips = [dataset.clips[i] for i in in_fold]
-        metrics["start"] = before_and_after(start, net, clips, [waves[i] for i in in_fold], config.class_names)
+        metrics["start"] = before_and_after(start, net, *at(in_fold), config.class_names)
     folder.write_metrics(metrics)
-    remembered = [dataset.clips[i] for i in kept], [waves[i] for i in kept]
-    reference = reference_of(net, *remembered, config.train.audio)
+    reference = reference_of(net, *at(kept), config.train.audio)
     save_artifact(folder.artifact, net, facts_of(config, metrics), reference)
     last = journal.latest or folder.status().metrics  # of another process where several devices trained
     folder.write_status("finished", config.train.epochs, config.train.epochs, last)
