@@ -22,7 +22,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import fisher_exact, ks_2samp, kstwo
+from scipy.stats import fisher_exact
 
 from core.calibration import fit_temperature
 from core.descriptors import NAMES
@@ -43,7 +43,14 @@ from core.diagnostics.drift_report import (
     RateDrift,
     Verdict,
 )
-from core.diagnostics.two_sample import PERMUTATIONS, Effects, ShiftNull, class_mix, holm, mmd_test
+from core.diagnostics.two_sample import (
+    PERMUTATIONS,
+    ShiftNull,
+    class_mix,
+    holm,
+    ks_p,
+    mmd_test,
+)
 from core.recordset import TRAINED_ON, RecordSet
 
 Floats = NDArray[np.float64]
@@ -195,19 +202,15 @@ def _compare_feature(
 ) -> FeatureDrift:
     worth = design_effect.of_distributions(reference, current, recordings)
     reference, current = np.sort(reference), np.sort(current)  # once for all that sort
-    test = ks_2samp(reference, current)
-    p = float(test.pvalue)
-    if worth > 1:  # never surer than with all records independent
-        pairs = len(reference) * len(current) / (len(reference) + len(current)) / worth
-        p = max(p, float(kstwo.sf(test.statistic, max(1, round(pairs)))))
-    found: Effects = null.effects(reference, current, worth)
+    found = null.effects(reference, current, worth)
+    p = ks_p(found.ks, reference, current, worth)
     middle = float(np.median(reference)), float(np.median(current))
     return FeatureDrift(
         name=name,
         unit=UNITS[name],
         n_reference=len(reference),
         n_current=len(current),
-        statistic=float(test.statistic),
+        statistic=found.ks,
         p=p,
         p_adjusted=p,
         effect=found.shift,

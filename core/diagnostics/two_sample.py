@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2, wasserstein_distance
+from scipy.stats import chi2, ks_2samp, kstwo
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -25,6 +25,7 @@ ENOUGH_EXPECTED = 5.0  # in every cell, for the chi² approximation (Cochran 195
 KERNEL_ROWS = 1_000  # a side, in the kernel: memory and time grow with the square
 COMPONENTS = 32
 BANDWIDTH_ROWS = 500
+EXACT_ROWS = 10_000  # a side, at most, for the exact distribution of the Kolmogorov–Smirnov statistic, as in SciPy
 
 
 def holm(p: Floats) -> Floats:
@@ -38,9 +39,46 @@ def holm(p: Floats) -> Floats:
 
 
 @dataclass(frozen=True)
-class Effects:
-    """``shift``: Wasserstein distance over the reference's standard deviation. ``psi``: population stability index."""
+class Distances:
+    """Between two distribution functions: ``ks``, the largest; ``wasserstein``, the area, in the values' unit."""
 
+    ks: float
+    wasserstein: float
+
+
+def distances(reference: Floats, current: Floats) -> Distances:
+    """Of finite samples (N,) and (M,), at least one value each; quickest where both are sorted."""
+    n, m = len(reference), len(current)
+    pooled = np.sort(np.concatenate([reference, current]), kind="stable")  # merges sorted runs
+    below = np.searchsorted(np.sort(reference), pooled, side="right")
+    apart = np.abs(below / n - (np.arange(1, n + m + 1) - below) / m)
+    gaps = np.diff(pooled)
+    last = np.append(gaps > 0, True)  # of equal values; between them the functions have no value
+    return Distances(ks=float(apart[last].max()), wasserstein=float(apart[:-1] @ gaps))
+
+
+def ks_p(statistic: float, reference: Floats, current: Floats, design_effect: float = 1.0) -> float:
+    """Two-sided p of a Kolmogorov–Smirnov ``statistic``; ``design_effect`` records are worth one.
+
+    Exact for up to ``EXACT_ROWS`` values a side; never surer than with all records independent.
+    """
+    n, m = len(reference), len(current)
+    pairs = n * m / (n + m) / design_effect
+    p = float(kstwo.sf(statistic, max(1, round(pairs))))
+    if max(n, m) > EXACT_ROWS:
+        return p
+    exact = float(ks_2samp(reference, current).pvalue)
+    return max(p, exact) if design_effect > 1 else exact
+
+
+@dataclass(frozen=True)
+class Effects:
+    """``shift``: Wasserstein distance over the reference's standard deviation. ``psi``: population stability index.
+
+    ``ks``: the Kolmogorov–Smirnov statistic, for a test by ``ks_p``.
+    """
+
+    ks: float
     shift: float
     shift_null_95: float
     psi: float
@@ -48,21 +86,23 @@ class Effects:
 
 
 class ShiftNull:
-    """Effects with their permutation nulls. Keeps the permuted memberships: descriptors of one pair share them."""
+    """Effects with their permutation nulls. Keeps the permutations: descriptors of one pair share them."""
 
     def __init__(self, *, rng: np.random.Generator, permutations: int = PERMUTATIONS) -> None:
         self._rng, self._permutations = rng, permutations
-        self._memberships: dict[tuple[int, int], NDArray[np.bool_]] = {}
+        self._known: dict[tuple[int, int], tuple[NDArray[np.int32], Floats]] = {}
 
     def effects(self, reference: Floats, current: Floats, design_effect: float = 1.0) -> Effects:
         """Of finite samples (N,) and (M,), at least one value each; ``design_effect`` records are worth one."""
+        apart = distances(reference, current)
         spread = _spread(reference, current)
         a, b = self._thinned(reference), self._thinned(current)
         rate = (1 / len(reference) + 1 / len(current)) / (1 / len(a) + 1 / len(b))  # both nulls are functions of it
         rate *= design_effect
         shift_null, psi_null = self._nulls(a, b)
         return Effects(
-            shift=float(wasserstein_distance(reference, current)) / spread,
+            ks=apart.ks,
+            shift=apart.wasserstein / spread,
             shift_null_95=float(np.quantile(shift_null, 0.95)) / spread * math.sqrt(rate),
             psi=psi(reference, current),
             psi_null_95=float(np.quantile(psi_null, 0.95)) * rate,
@@ -74,20 +114,22 @@ class ShiftNull:
     def _nulls(self, a: Floats, b: Floats) -> tuple[Floats, Floats]:
         """Wasserstein distance and PSI of every permutation, (P,). Both need only who is current, in sorted order."""
         pooled = np.sort(np.concatenate([a, b]))
-        members = self._membership(len(a), len(b))  # (P, N + M)
-        ahead = np.cumsum(members, axis=1, dtype=np.int32)  # current values at or below each
-        below_b, below_a = ahead / len(b), (np.arange(1, len(pooled) + 1) - ahead) / len(a)
-        shift = np.abs(below_b[:, :-1] - below_a[:, :-1]) @ np.diff(pooled)
+        ahead, apart = self._permuted(len(a), len(b))
         ends = np.searchsorted(pooled, psi_edges(a), side="right")
         counts = np.diff(np.hstack([np.zeros((len(ahead), 1)), _at(ahead, ends), ahead[:, -1:]]), axis=1)
         sizes = np.diff([0, *ends, len(pooled)])
-        return np.asarray(shift), _psi(sizes - counts, counts)
+        return np.asarray(apart @ np.diff(pooled)), _psi(sizes - counts, counts)
 
-    def _membership(self, n: int, m: int) -> NDArray[np.bool_]:
-        if (n, m) not in self._memberships:
+    def _permuted(self, n: int, m: int) -> tuple[NDArray[np.int32], Floats]:
+        """Of every permutation, how many of the pooled values up to each are current, (P, N + M); and how far the two
+        distribution functions lie apart after each but the last, (P, N + M − 1). Neither needs the values."""
+        if (n, m) not in self._known:
             one = np.arange(n + m) >= n
-            self._memberships[n, m] = self._rng.permuted(np.tile(one, (self._permutations, 1)), axis=1)
-        return self._memberships[n, m]
+            members = self._rng.permuted(np.tile(one, (self._permutations, 1)), axis=1)
+            ahead = np.cumsum(members, axis=1, dtype=np.int32)
+            below_b, below_a = ahead / m, (np.arange(1, n + m + 1) - ahead) / n
+            self._known[n, m] = ahead, np.abs(below_b - below_a)[:, :-1]
+        return self._known[n, m]
 
 
 def _at(ahead: NDArray[np.int32], ends: NDArray[np.int64]) -> Floats:

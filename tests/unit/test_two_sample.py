@@ -4,11 +4,21 @@ import itertools
 
 import numpy as np
 import pytest
-from scipy.stats import chi2_contingency, wasserstein_distance
+from scipy.stats import chi2_contingency, ks_2samp, wasserstein_distance
 from statsmodels.stats.multitest import multipletests
 
 from core.diagnostics import two_sample
-from core.diagnostics.two_sample import ShiftNull, class_mix, gaussian_kernel, holm, mmd_test, principal_components, psi
+from core.diagnostics.two_sample import (
+    ShiftNull,
+    class_mix,
+    distances,
+    gaussian_kernel,
+    holm,
+    ks_p,
+    mmd_test,
+    principal_components,
+    psi,
+)
 
 
 @pytest.fixture
@@ -34,6 +44,26 @@ def test_the_shift_is_scipys_wasserstein_distance_in_standard_deviations(rng: np
     assert found.shift == pytest.approx(wasserstein_distance(a, b) / a.std(ddof=1))
 
 
+@pytest.mark.parametrize("sizes", [(1, 1), (1, 7), (80, 20), (300, 12_000)])
+@pytest.mark.parametrize("decimals", [0, 1, 12])
+def test_both_distances_and_the_test_of_the_larger_are_scipys(
+    rng: np.random.Generator, sizes: tuple[int, int], decimals: int
+) -> None:
+    a, b = (np.round(rng.normal(shift, 1, n), decimals) for shift, n in zip((0, 0.1), sizes, strict=True))
+    found, expected = distances(a, b), ks_2samp(a, b)
+    assert found.ks == pytest.approx(expected.statistic, abs=1e-12)
+    assert found.wasserstein == pytest.approx(wasserstein_distance(a, b))
+    assert ks_p(found.ks, a, b) == pytest.approx(expected.pvalue)
+
+
+def test_records_that_are_worth_fewer_never_make_a_test_surer(rng: np.random.Generator) -> None:
+    for n in (30, 60, 20_000):
+        a, b = rng.normal(size=n), rng.normal(0.3, 1, n)
+        found = distances(a, b)
+        p = [ks_p(found.ks, a, b, worth) for worth in (1.0, 1.01, 2.0, 5.0)]
+        assert p == sorted(p)
+
+
 @pytest.mark.parametrize("ties", [False, True])
 def test_the_permutation_nulls_are_those_of_a_direct_loop(ties: bool) -> None:
     rng = np.random.default_rng(1)
@@ -44,7 +74,7 @@ def test_the_permutation_nulls_are_those_of_a_direct_loop(ties: bool) -> None:
     found = null.effects(a, b)
     pooled = np.sort(np.concatenate([a, b]))
     shifts, indices = [], []
-    for member in null._membership(60, 40):
+    for member in np.diff(null._permuted(60, 40)[0], axis=1, prepend=0) == 1:
         x, y = pooled[~member], pooled[member]
         shifts.append(wasserstein_distance(x, y) / a.std(ddof=1))
         edges = two_sample.psi_edges(a)
