@@ -24,6 +24,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -418,13 +419,26 @@ def _names_in(schema: pa.Schema) -> tuple[str, ...] | None:
     return tuple(names)
 
 
+def _lengths(logits: pd.Series[Any]) -> Counter[int]:
+    """How many records have how many logits; those without any do not count."""
+    return Counter(len(row) for row in logits if _is_row(row) and len(row))
+
+
+def _several(table: pd.DataFrame) -> str:
+    counts = _lengths(table["logits"]) if "logits" in table else Counter[int]()
+    told = " and ".join(f"{length} in {records:,} records" for length, records in counts.most_common(3))
+    return f" and logits of several lengths, {told}" if len(counts) > 1 else ""
+
+
 def _guess(table: pd.DataFrame, logits: NDArray[np.float32] | None, fallback_names: Sequence[str]) -> tuple[str, ...]:
     labels = _in_order(set(_labels(table["label"]).dropna())) if "label" in table else []
     if logits is not None:
         width = logits.shape[1]
     elif "logits" in table and len(table):
-        lengths = np.bincount([len(row) if _is_row(row) else 0 for row in table["logits"]], minlength=2)[1:]
-        width = int(lengths.argmax()) + 1 if lengths.any() else len(labels)  # the commonest
+        counts = _lengths(table["logits"])  # the commonest; of equally many, what has names
+        width = (
+            max(counts, key=lambda n: (counts[n], n in (len(fallback_names), len(labels)))) if counts else len(labels)
+        )
     else:
         width = len(labels)
     if not len(table) and fallback_names:
@@ -437,7 +451,8 @@ def _guess(table: pd.DataFrame, logits: NDArray[np.float32] | None, fallback_nam
         return orders[0] if len(orders) == 1 or logits is None else max(orders, key=partial(_agreement, table, logits))
     raise RecordsError(
         f"Expected the names of {width} classes in the order of the logits, and the records have {len(labels)} "
-        "different labels. Give --classes, or store them as JSON in the file's metadata under class_names.",
+        f"different labels{_several(table)}. Give --classes, or store them as JSON in the file's metadata under "
+        "class_names.",
         code="no_class_names",
     )
 

@@ -142,7 +142,8 @@ class DriftReport:
         if self.verdict == "not_enough_data":
             short, recordings, side = min(of)
             if short < ENOUGH:
-                return f"Not enough data: {short:,} {side} records, at least {ENOUGH} are needed for a verdict."
+                records = f"{short:,} {side} record{'s' * (short != 1)}"
+                return f"Not enough data: {records}, at least {ENOUGH} are needed for a verdict."
             short, recordings, side = min(of, key=lambda given: given[1])
             return (
                 f"Not enough data: {short:,} {side} records are of {recordings:,} recording{'s' * (recordings != 1)}, "

@@ -332,8 +332,14 @@ def _score_open_set(member: RunConfig, dataset: Dataset, run: RunFolder, waves: 
 def _protocol(config: CrossvalConfig) -> str:
     last = "moving average" if config.train.ema_decay else "last epoch"
     split = f"{_counted(len(config.folds), 'published fold')}, {_counted(len(config.seeds), 'seed')}"
-    left_out = f"; {config.left_out_epochs} epochs for networks with classes left out" if config.left_out else ""
-    return f"{split}, {config.train.epochs} epochs, {last}; nothing selected on held-out clips{left_out}"
+    left_out = (
+        f"; {_counted(config.left_out_epochs, 'epoch')} for networks with classes left out" if config.left_out else ""
+    )
+    share = config.train.augment.outlier_p
+    outliers = (
+        f"; {100 * share:.0f} % of what a network learns from are synthesized sounds of no class" if share else ""
+    )
+    return f"{split}, {config.train.epochs} epochs, {last}; nothing selected on held-out clips{left_out}{outliers}"
 
 
 def _counted(number: int, noun: str) -> str:

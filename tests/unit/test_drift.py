@@ -255,6 +255,8 @@ def test_few_recordings_give_no_verdict_however_many_clips_they_were_cut_into(
     report = quick(held_out, far.take(np.zeros(60, dtype=np.int64)), rng)
     assert (report.n_current, report.n_current_recordings, report.verdict) == (60, 1, "not_enough_data")
     assert report.headline().startswith("Not enough data: 60 current records are of 1 recording, at least 25")
+    one = quick(held_out, far.take(np.zeros(1, dtype=np.int64)), rng)
+    assert one.headline() == "Not enough data: 1 current record, at least 50 are needed for a verdict."
     whole = quick(held_out, far, rng)
     recordings = held_out.table["source_group"].nunique()
     assert whole.verdict == "drift"

@@ -229,6 +229,18 @@ def test_without_names_or_a_label_of_every_class_they_are_asked_for(tmp_path: Pa
     assert read_records(tmp_path / "r.parquet", fallback_names=NAMES).class_names == NAMES
 
 
+def test_of_logits_of_two_lengths_those_that_have_names_are_read_and_the_others_are_counted(tmp_path: Path) -> None:
+    given = table()
+    given["logits"] = [row[: 3 - i % 2] for i, row in enumerate(given["logits"])]  # three or two, fifteen times each
+    given.to_parquet(tmp_path / "r.parquet")
+    found = read_records(tmp_path / "r.parquet", fallback_names=NAMES)
+    assert len(found) == 15
+    assert found.notes == ("15 of 30 records left out whose logits are not 3 numbers, one a class",)
+    given.assign(label="dog").to_parquet(tmp_path / "r.parquet")
+    with pytest.raises(RecordsError, match=r"logits of several lengths, [23] in 15 records and [23] in 15 records"):
+        read_records(tmp_path / "r.parquet")
+
+
 def test_a_few_labels_of_no_class_do_not_hide_whose_classes_these_are(tmp_path: Path) -> None:
     table(label=[*["dog", "rain"] * 14, "cat", "cow"]).to_parquet(tmp_path / "r.parquet")
     read = read_records(tmp_path / "r.parquet", fallback_names=NAMES)

@@ -267,6 +267,8 @@ def test_cross_validation_can_be_broken_off_and_repeated(
     assert records.groupby("seed")["clip_id"].nunique().tolist() == [len(dataset.clips)] * 2
     metrics = folder.metrics()
     assert metrics["n"] == len(dataset.clips)
+    assert "nothing selected on held-out clips; 1 epoch for networks" in metrics["protocol"]
+    assert "; 10 % of what a network learns from are synthesized sounds of no class" in metrics["protocol"]
     assert metrics["accuracy"] == pytest.approx(np.mean([m["accuracy"] for m in metrics["seeds"].values()]))
     shipped = load_artifact(folder.artifact).manifest
     assert shipped.run_id == "fold-all-seed-0"
