@@ -41,6 +41,9 @@ PLAYABLE_WAV = {"pcm_u8", "pcm_16"}
 PLAYABLE_RATES_HZ = range(8_000, 96_001)
 
 
+TWO_LINES_PX = 58  # of a row whose text wraps
+
+
 def share(name: str, **given: Any) -> Any:
     """A column of shares as ``98.8 %``; to be shown by ``table``."""
     return st.column_config.NumberColumn(name, format=SHARES, **given)

@@ -204,12 +204,15 @@ def clip_player(clip: str) -> None:
         st.audio(sound.data, alt=f"Player of {clip}")
 
 
-def clip_table(shown: pd.DataFrame, *, key: str, columns: dict[str, Any], alt: str) -> None:
+def clip_table(
+    shown: pd.DataFrame, *, key: str, columns: dict[str, Any], alt: str, row_height: int | None = None
+) -> None:
     """Clips as a table; a click on a row opens the clip in the inspector."""
     event: Any = components.table(
         plain_classes(shown),
         hide_index=True,
         height="content" if len(shown) <= 10 else 390,
+        row_height=row_height,
         key=key,
         on_select="rerun",
         selection_mode="single-cell",
@@ -260,6 +263,7 @@ def doubtful_labels(records: RecordSet) -> None:
             "why": st.column_config.TextColumn("Why", width="large"),
         },
         alt="Clips whose label may be wrong, with the reason.",
+        row_height=components.TWO_LINES_PX,
     )
     st.caption(f"{_counted(issues.found, len(issues.table))} The least likely label first. Click a row to inspect it.")
 
@@ -285,7 +289,8 @@ def near_duplicates(records: RecordSet) -> None:
     components.table(
         plain_classes(pairs),
         hide_index=True,
-        height=250,
+        height=340,
+        row_height=components.TWO_LINES_PX,
         column_order=["clip_a", "label_a", "clip_b", "label_b", *(["waveforms"] if waveforms else []), "why"],
         column_config={
             "clip_a": st.column_config.TextColumn("Clip"),

@@ -278,7 +278,7 @@ def _table(records: RecordSet, found: NDArray[np.int64], place: int) -> None:
         on_select=lambda: _follow_row([_named(records, int(position)) for position in shown]),
         selection_mode="single-row",
         column_config={
-            "confidence": components.share_bar("Confidence"),
+            "confidence": components.share_bar("Confidence", width=120),
             "when": st.column_config.DatetimeColumn("When (UTC)", format="YYYY-MM-DD HH:mm:ss"),
         },
         alt="The answers that pass the filters, one a row; the row chosen is shown beside it.",

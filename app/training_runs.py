@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from core.training.overview import RunFacts
 
-LINES = 8  # of the table before it scrolls
+LINES = 6  # of the table before it scrolls
 MEAN = "All networks"
 READ_AS = {
     "Loss (nats)": "Lower is better. Training loss is of augmented mixtures, so held-out loss may well lie below it.",
@@ -42,9 +42,14 @@ def runs_table(runs: Sequence[RunFacts], *, key: str) -> None:
             for run in runs
         ],
         hide_index=True,
-        height="content" if len(runs) <= LINES else 35 * LINES,
+        height="content" if len(runs) <= LINES else components.TWO_LINES_PX * LINES,
+        row_height=components.TWO_LINES_PX,
         key=key,
-        column_config={"Changed (UTC)": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm")},
+        column_config={
+            "Accuracy": st.column_config.TextColumn(width=160),
+            "Changed (UTC)": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm", width=130),
+            "Trained": st.column_config.TextColumn(width=190),
+        },
         alt="Every training run with its state, data and held-out accuracy.",
     )
 

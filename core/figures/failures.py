@@ -43,7 +43,9 @@ def map_figure(drawn: SoundMap, table: pd.DataFrame, colour: pd.Series, called: 
         figure.update_layout(coloraxis={"colorbar": bar})
     else:
         groups = {name: points[points["colour"] == name] for name in colour.cat.categories}
-        figure = go.Figure([_points(group, name, marker={}) for name, group in groups.items() if len(group)])
+        figure = go.Figure(
+            [_points(group, name[:1].upper() + name[1:], marker={}) for name, group in groups.items() if len(group)]
+        )
         figure.update_layout(legend={"orientation": "h", "y": -0.1, "x": 0, "itemsizing": "constant"})
     if drawn.ground is not None:
         figure.add_trace(_behind(drawn.ground))
@@ -62,7 +64,7 @@ def _behind(ground: Ground) -> go.Scatter:
         x=ground.xy[:, 0].round(3),
         y=ground.xy[:, 1].round(3),
         mode="markers",
-        name=f"training clips (n = {len(table):,})",
+        name=f"Training clips (n = {len(table):,})",
         marker={"size": POINT_PX - 2, "color": GREY, "opacity": 0.5},
         text=[
             f"{clip}<br>training clip: {label}" for clip, label in zip(table["clip_id"], table["label"], strict=True)

@@ -24,7 +24,7 @@ def drawn(records: RecordSet, column: str) -> tuple[object, pd.DataFrame, pd.Ser
 def test_the_map_has_every_record_once_and_a_click_tells_which() -> None:
     records = answers()
     figure = map_figure(*drawn(records, "label"), called="True class")
-    assert [trace.name for trace in figure.data] == [f"class {k}" for k in range(4)]
+    assert [trace.name for trace in figure.data] == [f"Class {k}" for k in range(4)]
     rows = np.concatenate([trace.customdata[:, 0] for trace in figure.data]).astype(int)
     assert sorted(rows) == list(range(200))
     for trace in figure.data:
@@ -41,7 +41,7 @@ def test_training_clips_lie_behind_in_grey_and_cannot_be_clicked() -> None:
     points = added_to(known, records.take(np.arange(10)), "PCA")
     table = records.frame().head(10).assign(wrong=False)
     figure = map_figure(points, table, colouring(table["label"]), called="True class")
-    assert figure.data[0].name == "training clips (n = 40)"
+    assert figure.data[0].name == "Training clips (n = 40)"
     assert figure.data[0].customdata is None
     assert sum(len(trace.x) for trace in figure.data[1:]) == 10
 
