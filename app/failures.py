@@ -298,7 +298,7 @@ def near_duplicates(records: RecordSet) -> None:
             "clip_b": st.column_config.TextColumn("Other clip"),
             "label_b": st.column_config.TextColumn("Labelled "),
             "waveforms": st.column_config.TextColumn("Waveforms"),
-            "why": st.column_config.TextColumn("Why", width="large"),
+            "why": st.column_config.TextColumn("Why", width=350),
         },
         alt="Pairs of clips that may be the same sound, the closest first.",
     )

@@ -76,10 +76,10 @@ def _candidates(clips: Clips, present: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _why(clips: Clips, clip: int, answer: int, near: list[str]) -> str:
-    """``98% sea waves, 1% helicopter; 3 of the 5 nearest clips are sea waves``."""
+    """``98.2 % sea waves, 1.1 % helicopter; 3 of the 5 nearest clips are sea waves``."""
     label, other = (clips.class_names[k].replace("_", " ") for k in (int(clips.targets[clip]), answer))
     p, networks = clips.probabilities[clip], int(clips.networks[clip])
-    said = f"{100 * p[answer]:.0f} % {other}, {100 * p[clips.targets[clip]]:.0f} % {label}"
+    said = f"{100 * p[answer]:.1f} % {other}, {100 * p[clips.targets[clip]]:.1f} % {label}"
     if networks > 1:
         said += f" (mean of {networks} networks)"
     alike = sum(name == clips.class_names[answer] for name in near)
