@@ -46,9 +46,10 @@ def runs_table(runs: Sequence[RunFacts], *, key: str) -> None:
         row_height=components.TWO_LINES_PX,
         key=key,
         column_config={
-            "Accuracy": st.column_config.TextColumn(width=160),
-            "Changed (UTC)": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm", width=130),
-            "Trained": st.column_config.TextColumn(width=190),
+            "Run": st.column_config.TextColumn(width=150),
+            "Accuracy": st.column_config.TextColumn(width=150),
+            "Changed (UTC)": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm", width=140),
+            "Trained": st.column_config.TextColumn(width=180),
         },
         alt="Every training run with its state, data and held-out accuracy.",
     )
