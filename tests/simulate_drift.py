@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from core.descriptors import NAMES
-from core.diagnostics.drift import compare
+from core.diagnostics.drift import compare, one_row_a_clip
 from core.recordset import RecordSet
 from core.sources import shipped
 
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--only", nargs="+", choices=CASES, default=CASES)
     given = options.parse_args(argv)
-    population = shipped()
+    population = one_row_a_clip(shipped())
     for case in given.only:
         CASES[case](population, given.repeats, np.random.default_rng(given.seed))
     return 0
