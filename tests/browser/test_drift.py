@@ -40,4 +40,4 @@ def test_a_zip_dropped_in_is_heard_and_what_is_no_sound_is_counted(page: Page, s
     settle(page)
     upload(page, "sounds.zip", file.getvalue())
     expect(page.get_by_text("1 of 3 files are sounds and were heard.")).to_be_visible(timeout=ANSWER_MS)
-    expect(page.get_by_text("Not enough data: 1 current records")).to_be_visible(timeout=ANSWER_MS)
+    expect(page.get_by_text("Not enough data: 1 current record,")).to_be_visible(timeout=ANSWER_MS)

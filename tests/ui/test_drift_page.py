@@ -108,7 +108,7 @@ def test_an_empty_log_says_so(open_app: OpenApp) -> None:
 def test_one_clip_is_not_judged(open_app: OpenApp, fill_log: Callable[..., None]) -> None:
     fill_log(1, 1)
     page = drift_page(open_app())
-    assert "Not enough data: 1 current records" in page.info[0].value
+    assert "Not enough data: 1 current record, at least 50" in page.info[0].value
     assert not page.error
 
 
@@ -174,7 +174,7 @@ def test_dropped_sounds_are_heard_and_the_rest_is_counted(open_app: OpenApp) -> 
     assert "1 of 4 files are sounds and were heard." in texts(page)
     for reason in ("1 names that lead out of the archive", "1 files that are no sounds", "1 archives within"):
         assert reason in texts(page)
-    assert "Not enough data: 1 current records" in page.info[0].value
+    assert "Not enough data: 1 current record, at least 50" in page.info[0].value
 
 
 @pytest.mark.parametrize("data", [b"PK\x03\x04 broken", b"no sound at all"])
