@@ -47,31 +47,30 @@ class GoldClip:
 
 # Eleven recordings of eleven authors, two or three a fold. The first nine are typical and clean: each lay nearest the
 # middle of its class among the clips of its fold, in the embeddings of the network that never heard that fold, when
-# they were chosen (a first cross-validation); each is recognised by its like in core/assets/run/oof.parquet, draws no
-# quality warning and stays below full scale. The last two are the hard pair. "unheard": confidence of the network that
-# never heard the clip, at the shipped temperature.
+# they were chosen (a first cross-validation). Each draws no quality warning and stays below full scale. The last two
+# are the hard pair. Networks that never heard the clips recognise all but the hard one, which they are sure is another.
 GOLD = (
-    GoldClip("4-207124-A-0.ogg", "dog: seven barks, 35 dB above the pauses between them; 1.00 unheard"),
+    GoldClip("4-207124-A-0.ogg", "dog: seven barks, 35 dB above the pauses between them"),
     GoldClip(
         "3-149189-A-1.ogg",
-        "rooster: one crow of 1.7 s amid digital silence, so it also holds how silence is pooled; 1.00 unheard. Second "
-        "nearest: the nearest is titled 'cock and hen', and its recording crosses folds in ESC-50",
+        "rooster: one crow of 1.7 s amid digital silence, so it also holds how silence is pooled. Second nearest: "
+        "the nearest is titled 'cock and hen', and its recording crosses folds in ESC-50",
     ),
-    GoldClip("4-163264-A-10.ogg", "rain: an even patter with louder drops, 'Light rain'; 0.98 unheard"),
-    GoldClip("5-189212-A-12.ogg", "crackling fire: even all through, −27 dBFS RMS, 'Burning Fire'; 1.00 unheard"),
-    GoldClip("5-198411-A-20.ogg", "crying baby: two cries with a breath between; 1.00 unheard"),
-    GoldClip("2-130978-A-21.ogg", "sneezing: one sneeze of 0.7 s, then digital silence; 1.00 unheard"),
-    GoldClip("1-21934-A-38.ogg", "clock tick: five ticks a second apart, the quietest, −31 dBFS RMS; 1.00 unheard"),
-    GoldClip("3-68630-C-40.ogg", "helicopter: rotor throughout, fading by 12 dB as it leaves; 1.00 unheard"),
-    GoldClip("1-47250-B-41.ogg", "chainsaw: engine throughout, −17 dBFS RMS, not clipped; 0.98 unheard"),
+    GoldClip("4-163264-A-10.ogg", "rain: an even patter with louder drops, 'Light rain'"),
+    GoldClip("5-189212-A-12.ogg", "crackling fire: even all through, −27 dBFS RMS, 'Burning Fire'"),
+    GoldClip("5-198411-A-20.ogg", "crying baby: two cries with a breath between"),
+    GoldClip("2-130978-A-21.ogg", "sneezing: one sneeze of 0.7 s, then digital silence"),
+    GoldClip("1-21934-A-38.ogg", "clock tick: five ticks a second apart, the quietest, −31 dBFS RMS"),
+    GoldClip("3-68630-C-40.ogg", "helicopter: rotor throughout, fading by 12 dB as it leaves"),
+    GoldClip("1-47250-B-41.ogg", "chainsaw: engine throughout, −17 dBFS RMS, not clipped"),
     GoldClip(
         "2-188822-A-40.ogg",
-        "helicopter, the hard one: 'Helicopter landing', a noise swelling by 13 dB; sea waves at 0.96 unheard, of the "
-        "surest errors, and sea waves is what helicopters are most often taken for",
+        "helicopter, the hard one: 'Helicopter landing', a noise swelling by 13 dB; taken for sea waves by networks "
+        "that never heard it, of the surest errors, and sea waves is what helicopters are most often taken for",
     ),
     GoldClip(
         "2-155801-A-11.ogg",
-        "sea waves, what the hard one is taken for: of the sea waves of its fold the nearest to it; 1.00 unheard",
+        "sea waves, what the hard one is taken for: of the sea waves of its fold the nearest to it",
     ),
 )
 HARD_PAIR = ("2-188822-A-40.ogg", "2-155801-A-11.ogg")

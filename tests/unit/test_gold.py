@@ -2,6 +2,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from core import gold as module
@@ -13,6 +14,7 @@ from core.dataset import GOLD, HARD_PAIR
 from core.download import read_checksums
 from core.errors import DatasetError
 from core.gold import GoldAnswer, GoldRecord, answers, differences, read_gold, write_gold
+from core.sources import shipped as held_out
 
 NAMES = [clip.filename for clip in GOLD]
 RAIN = GoldAnswer(clip="rain.ogg", label="rain", confidence=0.9, unknown=False)
@@ -54,6 +56,17 @@ def test_the_recorded_answers_are_of_the_shipped_artifact_and_of_every_gold_clip
 def test_the_shipped_model_knows_every_gold_clip_even_the_hard_pair() -> None:
     truth = {row["filename"]: row["category"] for row in read_checksums()}
     assert {answer.clip: answer.label for answer in read_gold().answers} == {name: truth[name] for name in NAMES}
+
+
+def test_networks_that_never_heard_the_gold_clips_know_all_but_the_hard_one_and_are_sure_of_each() -> None:
+    records = held_out()
+    frame = records.frame()
+    given = pd.DataFrame(records.probabilities, columns=list(records.class_names)).groupby(frame["clip_id"]).mean()
+    hard, other = HARD_PAIR
+    assert all(given.loc[name].max() >= 0.9 for name in NAMES)
+    truth = {row["filename"]: row["category"] for row in read_checksums()}
+    wrong = {name: given.loc[name].idxmax() for name in NAMES if given.loc[name].idxmax() != truth[name]}
+    assert wrong == {hard: truth[other]}
 
 
 def test_gold_clips_are_eleven_recordings_of_all_classes_and_folds() -> None:
