@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import norm
 
 from core.recordset import RecordSet
 
@@ -68,27 +67,41 @@ def of_distributions(reference: Floats, current: Floats, recordings: Recordings)
     recordings, a, b = _every_so_many(recordings)
     reference, current = reference[a], current[b]
     edges = np.unique(np.quantile(np.concatenate([reference, current]), CUTS))
-    return _design_effect(((reference <= edge, current <= edge) for edge in edges), recordings)
+    found = _variances(((reference <= edge, current <= edge) for edge in edges), recordings)
+    independent = sum(found.independent) if found else 0.0
+    return max(1.0, found.together / independent) if found and independent > 0 else 1.0
 
 
-def of_mixes(reference: Codes, current: Codes, categories: int, recordings: Recordings) -> float:
-    """Design effect of the difference between two mixes of categories 0 … ``categories`` − 1."""
+def worth_of_mixes(reference: Codes, current: Codes, categories: int, recordings: Recordings) -> tuple[float, float]:
+    """How many independent records each side is worth in a mix of categories 0 … ``categories`` − 1.
+
+    Each side has its own: with one design effect for both, a test would take the shares that they have in common from
+    the side that holds more clips, however few its recordings. A recording on both sides makes both worth more.
+    """
+    sizes, least = (len(reference), len(current)), worth_of_rates(recordings)
     if recordings.alone:
-        return 1.0
+        return least
     recordings, a, b = _every_so_many(recordings)
     reference, current = reference[a], current[b]
-    return _design_effect(((reference == one, current == one) for one in range(categories)), recordings)
+    found = _variances(((reference == one, current == one) for one in range(categories)), recordings)
+    if found is None:
+        return least
+    shared = found.together / sum(found.apart) if sum(found.apart) > 0 else 1.0
+    before, now = (
+        min(n, max(few, n * alone / (shared * apart))) if shared * apart > 0 else few
+        for n, few, apart, alone in zip(sizes, least, found.apart, found.independent, strict=True)
+    )
+    return before, now
 
 
-def of_rates(recordings: Recordings) -> float:
-    """Design effect of the difference between two rates, at its largest: the clips of a recording count as one.
+def worth_of_rates(recordings: Recordings) -> tuple[float, float]:
+    """How many independent records each side is worth at least: the clips of a recording count as one (Kish 1965).
 
     What is rare may be missing from a side by chance, and then nothing tells how it hangs together.
     """
-    if recordings.alone:
-        return 1.0
     sizes = [np.bincount(codes).astype(np.float64) for codes in (recordings.reference, recordings.current)]
-    return sum(float(np.square(size / size.sum()).sum()) for size in sizes) / sum(1 / size.sum() for size in sizes)
+    before, now = (float(size.sum() ** 2 / np.square(size).sum()) if size.any() else 0.0 for size in sizes)
+    return before, now
 
 
 def _every_so_many(recordings: Recordings) -> tuple[Recordings, Flags | slice, Flags | slice]:
@@ -100,22 +113,32 @@ def _every_so_many(recordings: Recordings) -> tuple[Recordings, Flags | slice, F
     return recordings.where(a, b), a, b
 
 
-def _design_effect(flags: Iterable[tuple[Flags, Flags]], recordings: Recordings) -> float:
-    """Of the difference between two rates, (N,) and (M,), averaged over ``flags`` by variance; at least 1."""
+@dataclass(frozen=True)
+class _Variances:
+    """Of a difference between two rates, summed over several: with recordings drawn whole, of both sides ``together``
+    and of each as if the sides shared none; and of each with all records ``independent``."""
+
+    together: float
+    apart: tuple[float, float]
+    independent: tuple[float, float]
+
+
+def _variances(flags: Iterable[tuple[Flags, Flags]], recordings: Recordings) -> _Variances | None:
+    """Of the difference between the rates of ``flags``, (N,) and (M,) each; none where a side is of one recording."""
     sizes, counts = (len(recordings.reference), len(recordings.current)), recordings.counts
     if min(counts) < 2:
-        return 1.0
+        return None
     codes = np.concatenate([recordings.reference, recordings.current])
     scale = [math.sqrt(own / (own - 1)) / n for n, own in zip(sizes, counts, strict=True)]
-    together, independent = 0.0, 0.0
+    together, apart, independent = 0.0, np.zeros(2), np.zeros(2)
     for reference, current in flags:
         before, now = float(reference.mean()), float(current.mean())
-        parts = np.concatenate([(before - reference) * scale[0], (current - now) * scale[1]])
-        together += float(np.square(np.bincount(codes, weights=parts)).sum())
-        independent += before * (1 - before) / (sizes[0] - 1) + now * (1 - now) / (sizes[1] - 1)
-    return max(1.0, together / independent) if independent > 0 else 1.0
+        parts = [np.asarray((before - reference) * scale[0]), np.asarray((current - now) * scale[1])]
+        together += _by_recording(codes, np.concatenate(parts))
+        apart += [_by_recording(recordings.reference, parts[0]), _by_recording(recordings.current, parts[1])]
+        independent += [before * (1 - before) / (sizes[0] - 1), now * (1 - now) / (sizes[1] - 1)]
+    return _Variances(together, (apart[0], apart[1]), (independent[0], independent[1]))
 
 
-def corrected(p: float, design_effect: float) -> float:
-    """A two-sided p-value of records that are worth fewer: its normal score over the root of the design effect."""
-    return p if design_effect == 1 else float(2 * norm.sf(norm.isf(p / 2) / math.sqrt(design_effect)))
+def _by_recording(codes: Codes, parts: Floats) -> float:
+    return float(np.square(np.bincount(codes, weights=parts)).sum())

@@ -310,8 +310,8 @@ def _classes(
     if why_not or not all(count.sum() for count in counts):
         reason = why_not or "one side has no records"
         return ClassDrift("", math.nan, math.nan, math.nan, math.nan, False, shares, reason)
-    worth = design_effect.of_mixes(answers[0], answers[1], len(names), recordings)
-    test = class_mix(*counts, rng=rng, design_effect=worth)
+    worth = design_effect.worth_of_mixes(answers[0], answers[1], len(names), recordings)
+    test = class_mix(*counts, rng=rng, worth=worth)
     flag = test.p < alpha and test.distance > max(LARGE_RATE, test.distance_null_95)
     return ClassDrift(test.method, test.statistic, test.p, test.distance, test.distance_null_95, bool(flag), shares)
 
@@ -324,10 +324,10 @@ def _answers(records: RecordSet, names: Sequence[str]) -> NDArray[np.int64]:
 
 def _rate(reference: Flags, current: Flags, recordings: Recordings, *, alpha: float) -> RateDrift:
     """Two arrays of flags, neither empty."""
-    hits = int(reference.sum()), int(current.sum())
-    p = float(fisher_exact([[hits[0], len(reference) - hits[0]], [hits[1], len(current) - hits[1]]]).pvalue)
-    p = design_effect.corrected(p, design_effect.of_rates(recordings))
-    rates = hits[0] / len(reference), hits[1] / len(current)
+    rates = float(reference.mean()), float(current.mean())
+    worth = design_effect.worth_of_rates(recordings)
+    table = [[round(rate * n), round(n) - round(rate * n)] for rate, n in zip(rates, worth, strict=True)]
+    p = float(fisher_exact(table).pvalue)
     return RateDrift(*rates, p, bool(p < alpha and abs(rates[1] - rates[0]) > LARGE_RATE))
 
 

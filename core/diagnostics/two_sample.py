@@ -185,19 +185,23 @@ def class_mix(
     current: NDArray[np.int64],
     *,
     rng: np.random.Generator,
-    design_effect: float = 1.0,
+    worth: tuple[float, float] | None = None,
 ) -> ClassTest:
-    """Compare two vectors of class counts (K,), neither empty.
+    """Compare two vectors of class counts (K,), neither empty. The statistic is Pearson's chi² either way.
 
-    The statistic is Pearson's chi² either way, over ``design_effect`` (Rao & Scott 1984): what the counts are worth.
+    ``worth``: how many independent records each side's are worth; the test is of so many, with the same shares (to
+    whole records), as surveys do with effective sample sizes.
     """
+    shares = [counts / counts.sum() for counts in (reference, current)]
+    if worth is not None:
+        reference, current = (_so_many(share, size) for share, size in zip(shares, worth, strict=True))
     present = (reference + current) > 0
     a, b = reference[present], current[present]
     n, m = int(a.sum()), int(b.sum())
     draws = rng.multivariate_hypergeometric(a + b, m, size=CLASS_DRAWS, method="marginals")  # relabelled at random
     distances = np.abs(draws / m - (a + b - draws) / n).max(axis=1)
     expected = (a + b) * m / (n + m)
-    statistic = float(_chi2(b[None], expected, n, m)[0]) / design_effect
+    statistic = float(_chi2(b[None], expected, n, m)[0])
     if len(a) < 2:
         p, method = 1.0, "permutation"
     elif min(expected.min(), (a + b - expected).min()) >= ENOUGH_EXPECTED:
@@ -209,9 +213,16 @@ def class_mix(
         statistic=statistic,
         p=p,
         method=method,
-        distance=float(np.abs(b / m - a / n).max()),
-        distance_null_95=float(np.quantile(distances, 0.95)) * math.sqrt(design_effect),
+        distance=float(np.abs(shares[1] - shares[0]).max()),
+        distance_null_95=float(np.quantile(distances, 0.95)),
     )
+
+
+def _so_many(shares: Floats, size: float) -> NDArray[np.int64]:
+    """Counts of about ``size`` records with these shares (K,): at least one of the commonest."""
+    counts = np.rint(shares * size).astype(np.int64)
+    counts[shares.argmax()] = max(1, counts[shares.argmax()])
+    return counts
 
 
 def _chi2(current: NDArray[np.int64], expected: Floats, n: int, m: int) -> Floats:

@@ -6,12 +6,12 @@ import pytest
 
 from core.diagnostics.design_effect import (
     Recordings,
-    corrected,
     of_distributions,
-    of_mixes,
-    of_rates,
     recordings_of,
+    worth_of_mixes,
+    worth_of_rates,
 )
+from core.diagnostics.two_sample import class_mix
 from core.recordset import RecordSet, record_set
 
 
@@ -47,7 +47,7 @@ def test_the_design_effect_is_kishs(rng: np.random.Generator, alike: float) -> N
 
 
 def test_the_design_effect_is_the_variance_of_drawing_anew(rng: np.random.Generator) -> None:
-    """Shares of a class in recordings of unequal length: variance over many draws, over that of independent records."""
+    """Shares of a class in recordings of unequal length: variance over many draws, and what that of so few would be."""
     n, m = 300, 500
 
     def draw() -> tuple[np.ndarray, np.ndarray, Recordings]:
@@ -58,8 +58,10 @@ def test_the_design_effect_is_the_variance_of_drawing_anew(rng: np.random.Genera
 
     draws = [draw() for _ in range(400)]
     spread = np.var([a.mean() - b.mean() for a, b, _ in draws])
-    alone = np.mean([0.25 / len(a) + 0.25 / len(b) for a, b, _ in draws])
-    assert np.mean([of_mixes(a, b, 2, of) for a, b, of in draws]) == pytest.approx(spread / alone, rel=0.2)
+    worth = np.array([worth_of_mixes(a, b, 2, of) for a, b, of in draws])
+    assert np.mean(0.25 * (1 / worth).sum(axis=1)) == pytest.approx(spread, rel=0.2)
+    assert worth[:, 0].mean() < 0.7 * np.mean([len(a) for a, _, _ in draws])
+    assert worth[:, 1].mean() == pytest.approx(m, rel=0.02)  # its records are independent
 
 
 def test_a_share_of_very_many_recordings_tells_as_much(
@@ -78,15 +80,36 @@ def test_a_recording_on_both_sides_cancels(rng: np.random.Generator) -> None:
     assert of_distributions(values, values, Recordings(codes, 100 + codes, alone=False)) == pytest.approx(4, rel=0.02)
 
 
+def test_a_recording_on_both_sides_makes_both_worth_more(rng: np.random.Generator) -> None:
+    answers, codes = rng.integers(0, 3, 100).repeat(4), np.arange(100).repeat(4)
+    moved = np.where(rng.random(400) < 0.1, (answers + 1) % 3, answers)  # most answers stay
+    same = worth_of_mixes(answers, moved, 3, Recordings(codes, codes, alone=False))
+    others = worth_of_mixes(answers, moved, 3, Recordings(codes, 100 + codes, alone=False))
+    assert min(same) > 300
+    assert others == pytest.approx((100, 110), rel=0.15)
+
+
 def test_clips_of_a_recording_count_once_in_a_rate() -> None:
-    assert of_rates(recordings(10, 1, 10)) == 1.0
-    assert of_rates(recordings(10, 4, 40)) == pytest.approx((4 + 1) / 2)
+    assert worth_of_rates(recordings(10, 1, 10)) == (10, 10)
+    assert worth_of_rates(recordings(10, 4, 40)) == pytest.approx((10, 40))
 
 
-def test_a_corrected_p_value_has_the_shrunken_score() -> None:
-    assert corrected(0.03, 1.0) == 0.03
-    assert corrected(0.0455, 4.0) == pytest.approx(0.3173, rel=1e-3)  # two standard errors are one
-    assert (corrected(1.0, 3.0), corrected(0.0, 3.0)) == (1.0, 0.0)
+@pytest.mark.parametrize("clips", [1, 4, 20])
+def test_mixes_of_many_clips_of_few_recordings_are_called_different_no_more_often(
+    rng: np.random.Generator, clips: int
+) -> None:
+    """Ten classes, all clips of a recording alike: 50 recordings against 250 of one clip each."""
+    of = recordings(50, clips, 250)
+
+    def p() -> float:
+        a, b = rng.integers(0, 10, 50).repeat(clips), rng.integers(0, 10, 250)
+        counts = np.bincount(a, minlength=10), np.bincount(b, minlength=10)
+        return class_mix(*counts, rng=rng, worth=worth_of_mixes(a, b, 10, of)).p
+
+    found = np.array([p() for _ in range(400)])
+    assert (found < 0.05).mean() < 0.08
+    assert (found < 0.005).mean() < 0.02
+    assert (found < 0.5).mean() > 0.4  # nor is the test asleep
 
 
 def test_recordings_are_told_by_their_names() -> None:
@@ -102,5 +125,6 @@ def test_recordings_are_told_by_their_names() -> None:
 def test_what_does_not_vary_and_a_single_recording_have_none() -> None:
     of = recordings(5, 3, 6)
     assert of_distributions(np.zeros(15), np.zeros(6), of) == 1.0
-    assert of_mixes(np.zeros(15, dtype=np.int64), np.zeros(6, dtype=np.int64), 3, of) == 1.0
+    assert worth_of_mixes(np.zeros(15, dtype=np.int64), np.zeros(6, dtype=np.int64), 3, of) == (5, 6)
+    assert worth_of_rates(Recordings(np.arange(0), np.arange(2), alone=True)) == (0, 2)
     assert of_distributions(np.arange(3.0), np.arange(6.0), recordings(1, 3, 6)) == 1.0

@@ -196,10 +196,16 @@ def test_records_that_are_worth_fewer_have_a_wider_null(rng: np.random.Generator
     assert quarter.shift_null_95 == pytest.approx(2 * whole.shift_null_95)
     assert (quarter.shift, quarter.psi_null_95) == (whole.shift, pytest.approx(4 * whole.psi_null_95))
     counts = np.array([40, 30, 30]), np.array([20, 30, 10])
-    mixes = [class_mix(*counts, rng=np.random.default_rng(1), design_effect=worth) for worth in (1.0, 4.0)]
-    assert mixes[1].statistic == pytest.approx(mixes[0].statistic / 4)
-    assert mixes[1].p > mixes[0].p
-    assert mixes[1].distance_null_95 == pytest.approx(2 * mixes[0].distance_null_95)
+    mixes = [class_mix(*counts, rng=np.random.default_rng(1), worth=worth) for worth in (None, (50.0, 30.0))]
+    halves = chi2_contingency([[20, 15, 15], [10, 15, 5]], correction=False)
+    assert (mixes[1].statistic, mixes[1].p) == (pytest.approx(halves.statistic), pytest.approx(halves.pvalue))
+    assert mixes[1].distance == mixes[0].distance
+    assert mixes[1].distance_null_95 > mixes[0].distance_null_95
+
+
+def test_a_mix_that_is_worth_next_to_nothing_is_compared_all_the_same(rng: np.random.Generator) -> None:
+    found = class_mix(np.full(10, 4), np.full(10, 6), rng=rng, worth=(1.0, 1.0))
+    assert (found.distance, found.p) == (0.0, 1.0)
 
 
 def test_many_rows_are_thinned_and_the_number_is_told(rng: np.random.Generator, monkeypatch) -> None:
