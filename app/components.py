@@ -39,8 +39,6 @@ PLAYABLE = {
 }
 PLAYABLE_WAV = {"pcm_u8", "pcm_16"}
 PLAYABLE_RATES_HZ = range(8_000, 96_001)
-
-
 TWO_LINES_PX = 66  # of a row whose text wraps; Streamlit wraps it where a row is higher than 4 rem
 
 

@@ -262,8 +262,8 @@ def record_set(
     else:
         usable &= _note(known, "with a label that is no class", notes)
     if embedding is None and "embedding" in table:
-        lengths = np.bincount([len(row) for row in table["embedding"] if _is_row(row)], minlength=1)
-        width = int(lengths[1:].argmax()) + 1 if lengths[1:].any() else 0  # the commonest
+        counts = _lengths(table["embedding"])
+        width = max(counts, key=lambda n: (counts[n], -n), default=0)  # the commonest; of equally many, the shorter
         if width:
             embedding, fits = _stacked(table["embedding"], width)
             usable &= _note(fits, "with an embedding of another length", notes)
@@ -419,9 +419,9 @@ def _names_in(schema: pa.Schema) -> tuple[str, ...] | None:
     return tuple(names)
 
 
-def _lengths(logits: pd.Series[Any]) -> Counter[int]:
-    """How many records have how many logits; those without any do not count."""
-    return Counter(len(row) for row in logits if _is_row(row) and len(row))
+def _lengths(lists: pd.Series[Any]) -> Counter[int]:
+    """How many records have how many numbers in a column of lists; those without any do not count."""
+    return Counter(len(row) for row in lists if _is_row(row) and len(row))
 
 
 def _several(table: pd.DataFrame) -> str:

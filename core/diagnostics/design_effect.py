@@ -3,8 +3,9 @@
 Clips cut from one recording are alike, and so are an afternoon's clips of one device. A test that takes each for
 evidence of its own finds drift where only the recordings differ. The design effect (Kish 1965) is the variance that a
 difference has with recordings drawn whole, over the variance that it would have were all records independent. Divide
-the n of a test by it, and the test keeps its level (Rao & Scott 1984). It is measured, not assumed: recordings whose
-clips are unlike each other cost nothing, and a recording on both sides cancels.
+the n of a test by it, and the test keeps its level (Rao & Scott 1984). A test of shares also takes from both sides what
+they have in common: there each side counts for as many records as it is worth itself. All is measured, not assumed:
+recordings whose clips are unlike each other cost nothing, and a recording on both sides cancels.
 """
 
 from __future__ import annotations

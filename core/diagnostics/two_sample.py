@@ -199,7 +199,7 @@ def class_mix(
     a, b = reference[present], current[present]
     n, m = int(a.sum()), int(b.sum())
     draws = rng.multivariate_hypergeometric(a + b, m, size=CLASS_DRAWS, method="marginals")  # relabelled at random
-    distances = np.abs(draws / m - (a + b - draws) / n).max(axis=1)
+    by_chance = np.abs(draws / m - (a + b - draws) / n).max(axis=1)
     expected = (a + b) * m / (n + m)
     statistic = float(_chi2(b[None], expected, n, m)[0])
     if len(a) < 2:
@@ -214,7 +214,7 @@ def class_mix(
         p=p,
         method=method,
         distance=float(np.abs(shares[1] - shares[0]).max()),
-        distance_null_95=float(np.quantile(distances, 0.95)),
+        distance_null_95=float(np.quantile(by_chance, 0.95)),
     )
 
 
