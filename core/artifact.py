@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
@@ -32,6 +33,7 @@ from core.config import AudioConfig, FeatureConfig, Frozen, ModelConfig
 from core.errors import ArtifactError
 from core.inference import infer
 from core.model import AudioResNet
+from core.parquet import write_parquet
 from core.unknown import UnknownRule
 
 WEIGHTS, REFERENCE, MANIFEST = "model.safetensors", "reference.parquet", "artifact.json"
@@ -108,7 +110,7 @@ def save_artifact(folder: Path, net: AudioResNet, facts: Facts, reference: pd.Da
         staged.mkdir()
         save_file({name: value.contiguous() for name, value in net.state_dict().items()}, staged / WEIGHTS)
         if reference is not None:
-            reference.to_parquet(staged / REFERENCE, index=False)
+            write_parquet(staged / REFERENCE, pa.Table.from_pandas(reference, preserve_index=False))
         content = facts.model_dump(mode="json") | {
             "schema_version": 1,
             "created_at": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from core.diagnostics.clips import Floats
 from core.diagnostics.maps import TRAINING, SoundMap, ground, sound_map, spaces
+from core.parquet import write_parquet
 from core.recordset import RecordSet
 from core.training.runs import write_atomically
 
@@ -40,7 +41,7 @@ def draw_maps(folder: Path, records: RecordSet, reference: pd.DataFrame | None =
     table = pd.concat(drawn, ignore_index=True)
     columns = pa.Table.from_pandas(table, preserve_index=False)
     columns = columns.replace_schema_metadata(stamps)
-    write_atomically(folder / MAPS, lambda part: pq.write_table(columns, part))
+    write_atomically(folder / MAPS, lambda part: write_parquet(part, columns))
     return table
 
 

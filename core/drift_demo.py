@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from core import descriptors
@@ -29,6 +30,7 @@ from core.config import SHIPPED_ARTIFACT
 from core.dataset import Clip, Dataset, load_dataset
 from core.errors import RecordsError
 from core.inference import leave_cores_free
+from core.parquet import write_parquet
 from core.records import Prediction
 from core.recordset import TRAINED_ON, RecordSet, record_set
 from core.robustness import add_noise, gain, low_pass
@@ -103,7 +105,7 @@ def record_demo(classifier: Classifier, dataset: Dataset, to: Path = DEMO_FILE) 
         table[name] = table[name].astype("float32")
     table["class_names"] = ",".join(classifier.manifest.class_names)
     table["temperature"] = classifier.manifest.temperature
-    table.to_parquet(to, index=False, compression="zstd")
+    write_parquet(to, pa.Table.from_pandas(table, preserve_index=False))
 
 
 def _row(clip: Clip, answer: Prediction) -> dict[str, object]:

@@ -40,6 +40,7 @@ from numpy.typing import NDArray
 from core.calibration import nested_temperatures
 from core.errors import RecordsError
 from core.inference import softmax
+from core.parquet import write_parquet
 from core.unknown import UnknownRule
 
 Floats = NDArray[np.float64]
@@ -385,7 +386,7 @@ def write_records(
     metadata = (columns.schema.metadata or {}) | {CLASS_NAMES_KEY: json.dumps(list(class_names)).encode()}
     if fingerprint:
         metadata[FINGERPRINT_KEY] = fingerprint.encode()
-    pq.write_table(columns.replace_schema_metadata(metadata), file)
+    write_parquet(file, columns.replace_schema_metadata(metadata))
 
 
 def _check_columns(found: Sequence[str]) -> None:

@@ -25,6 +25,7 @@ from core.errors import DatasetError
 from core.explain import explain
 from core.gold import gold_clips
 from core.inference import infer, softmax
+from core.parquet import write_parquet
 from core.tableau import schema
 
 FOLDER = ROOT / "core" / "assets" / "gold"
@@ -52,7 +53,7 @@ def record(tables: Mapping[str, pa.Table], folder: Path = FOLDER) -> None:
     """Hold ``tables`` from now on."""
     folder.mkdir(parents=True, exist_ok=True)
     for table in TABLES:
-        pq.write_table(tables[table.name], folder / f"{table.name}.parquet", compression="zstd", compression_level=19)
+        write_parquet(folder / f"{table.name}.parquet", tables[table.name])
 
 
 def recorded(folder: Path = FOLDER) -> dict[str, pa.Table]:

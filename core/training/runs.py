@@ -19,12 +19,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
+import pyarrow as pa
 from pydantic import Field, ValidationError
 
 from core import __version__
 from core.config import Frozen, TrainConfig
 from core.dataset import Dataset
 from core.errors import RunError
+from core.parquet import write_parquet
 from core.recordset import write_records
 
 State = Literal["running", "finished", "failed"]
@@ -276,7 +278,8 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
-    write_atomically(path, lambda part: table.to_parquet(part, index=False))
+    columns = pa.Table.from_pandas(table, preserve_index=False)
+    write_atomically(path, lambda part: write_parquet(part, columns))
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:

@@ -2,8 +2,9 @@
 
     python -m core ship RUN
 
-Weights of the members stay behind, 5 MB each. What is shipped is enough to go on from: ``restore`` makes a run folder
-of it again, to which ``crossval`` adds seeds and left-out classes without training the others anew.
+Weights of the members stay behind, 5 MB each, and so do their tables, which the run's own are made of. What is shipped
+is enough to go on from: ``restore`` makes a run folder of it again, to which ``crossval`` adds seeds and left-out
+classes without training the others anew.
 """
 
 from __future__ import annotations
@@ -13,16 +14,18 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
+
 from core.artifact import load_artifact
 from core.atlas import MAPS, draw_maps
 from core.config import SHIPPED_ARTIFACT, SHIPPED_RUN
 from core.errors import RunError
 from core.sources import of_run
 from core.training.curves import CONFUSIONS, CURVES, write_curves
-from core.training.runs import RunFolder
+from core.training.runs import RunConfig, RunFolder, write_table
 
-KEPT = ("config.json", "status.json", "metrics.json", "oof.parquet", "robustness.parquet", "unknown.parquet")
-CURVE_FILES = (CURVES, CONFUSIONS)
+FACTS = ("config.json", "status.json", "metrics.json")  # of the run and of each member
+TABLES = ("oof.parquet", "robustness.parquet", "unknown.parquet", CURVES, CONFUSIONS, MAPS)  # of the run alone
 
 
 def ship(run: RunFolder, *, to_run: Path = SHIPPED_RUN, to_artifact: Path = SHIPPED_ARTIFACT) -> None:
@@ -35,8 +38,9 @@ def ship(run: RunFolder, *, to_run: Path = SHIPPED_RUN, to_artifact: Path = SHIP
     draw_maps(run.path, of_run(run.path), artifact.reference)
     with tempfile.TemporaryDirectory(dir=to_run.parent, prefix=".shipping.") as part:
         staged = Path(part)
-        for source in (run.path, *(member.path for member in members)):
-            _copy(source, staged / "run" / source.relative_to(run.path), (*KEPT, *CURVE_FILES, MAPS))
+        _copy(run.path, staged / "run", (*FACTS, *TABLES))
+        for member in members:
+            _copy(member.path, staged / "run" / member.path.relative_to(run.path), FACTS)
         shutil.copytree(run.artifact, staged / "artifact")
         _replace(staged / "run", to_run)
         _replace(staged / "artifact", to_artifact)
@@ -47,9 +51,29 @@ def restore(folder: Path, *, from_run: Path = SHIPPED_RUN, from_artifact: Path =
     if folder.exists() and any(folder.iterdir()):
         raise RunError(f"Expected a new folder to go on in, {folder} holds something. Choose another --run-id.")
     shutil.copytree(from_run, folder, dirs_exist_ok=True)
-    trained_on_all = next((run for run in RunFolder(folder).members() if run.config().fold is None), None)
-    if trained_on_all is not None:
-        shutil.copytree(from_artifact, trained_on_all.artifact)
+    run = RunFolder(folder)
+    for member in run.members():
+        config = member.config()
+        if config.fold is None:
+            shutil.copytree(from_artifact, member.artifact)
+        else:
+            _give_back(run, member, config)
+
+
+def _give_back(run: RunFolder, member: RunFolder, config: RunConfig) -> None:
+    """The rows that ``member`` wrote of the run's tables, which hold no records of networks with classes left out."""
+    strangers = pd.read_parquet(run.unknown) if run.unknown.exists() else None
+    if strangers is not None:
+        of_these = strangers[strangers["left_out"] == "+".join(config.left_out)]
+        write_table(member.unknown, _of(of_these, config))
+    if not config.left_out:
+        member.write_oof(_of(run.records(), config))
+        if run.robustness.exists():
+            write_table(member.robustness, _of(pd.read_parquet(run.robustness), config))
+
+
+def _of(table: pd.DataFrame, config: RunConfig) -> pd.DataFrame:
+    return table[(table["fold"] == config.fold) & (table["seed"] == config.train.seed)].reset_index(drop=True)
 
 
 def _copy(source: Path, target: Path, names: tuple[str, ...]) -> None:

@@ -1,12 +1,14 @@
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
 from core import cli
 from core.artifact import load_artifact
 from core.errors import RunError
+from core.recordset import read_records
 from core.training.curves import read_curves
 from core.training.runs import RunFolder
 from core.training.shipping import restore, ship
@@ -17,6 +19,7 @@ SMALL = [
     for setting in ("model.stem_channels=8", "model.stage_channels=[8,16]", "augment.crop_s=0.5", "batch_size=8")
     for part in ("--set", setting)
 ]
+LEFT_OUT = "class_0"
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +33,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     out = tmp_path_factory.mktemp("runs")
     asked = ["crossval", "--data", str(toy), "--seeds", "1", "--epochs", "1", "--out", str(out), "--run-id", "cv"]
-    assert cli.main([*asked, *SMALL]) == 0
+    assert cli.main([*asked, "--leave-out", LEFT_OUT, *SMALL]) == 0
     return RunFolder(out / "cv")
 
 
@@ -43,6 +46,21 @@ def test_what_is_shipped_answers_as_the_run_and_leaves_the_members_weights_behin
     assert load_artifact(tmp_path / "artifact").manifest == load_artifact(run.artifact).manifest
     assert not list((tmp_path / "run").rglob("*.safetensors"))
     assert set(read_curves(shipped.path)["member"]) == {member.path.name for member in run.members()}
+
+
+def test_members_get_their_tables_back_from_the_runs_own(run: RunFolder, tmp_path: Path) -> None:
+    ship(run, to_run=tmp_path / "run", to_artifact=tmp_path / "artifact")
+    assert not list((tmp_path / "run" / "members").rglob("*.parquet"))
+    restore(tmp_path / "cv", from_run=tmp_path / "run", from_artifact=tmp_path / "artifact")
+    measured = [member for member in run.members() if member.config().fold is not None]
+    assert [bool(member.config().left_out) for member in measured] == [False, False, True]
+    for member in measured:
+        back = RunFolder(tmp_path / "cv" / "members" / member.path.name)
+        pd.testing.assert_frame_equal(pd.read_parquet(back.unknown), pd.read_parquet(member.unknown))
+        if not member.config().left_out:
+            pd.testing.assert_frame_equal(back.records(), member.records())
+            pd.testing.assert_frame_equal(pd.read_parquet(back.robustness), pd.read_parquet(member.robustness))
+            assert read_records(back.oof).class_names == read_records(member.oof).class_names
 
 
 def test_shipping_again_replaces_what_was_shipped(run: RunFolder, tmp_path: Path) -> None:
@@ -66,7 +84,7 @@ def test_a_shipped_cross_validation_goes_on_with_another_seed_without_training_t
     ship(run, to_run=tmp_path / "run", to_artifact=tmp_path / "artifact")
     restore(tmp_path / "runs" / "cv", from_run=tmp_path / "run", from_artifact=tmp_path / "artifact")
     asked = ["crossval", "--data", str(toy), "--seeds", "2", "--epochs", "1", "--out", str(tmp_path / "runs")]
-    answer = CliRunner().invoke(cli.app, [*asked, "--run-id", "cv", *SMALL])
+    answer = CliRunner().invoke(cli.app, [*asked, "--run-id", "cv", "--leave-out", LEFT_OUT, *SMALL])
     assert answer.exit_code == 0, answer.output
     grown = RunFolder(tmp_path / "runs" / "cv")
     trained_now = {path.parent.name for path in (grown.path / "members").glob("*/events.out.*")}
