@@ -23,7 +23,7 @@ def adapt_panel(desk: Administration) -> None:
         "Sounds that were kept in the log and that somebody confirmed or corrected join the dataset, and the served "
         "model is trained on with both. It is judged as every model is, and serves nobody until you promote it."
     )
-    base = services.dataset()
+    base = services.datasets.dataset()
     if base is None:
         st.info(
             "The model's own clips are needed beside yours, or it forgets them. Set `EARSHOT_DATA_DIR`, or download "
@@ -31,7 +31,7 @@ def adapt_panel(desk: Administration) -> None:
             icon=":material/info:",
         )
         return
-    planned = services.adaptation_plan(base)
+    planned = services.administration.adaptation_plan(base)
     _told(planned)
     if not planned.taken:
         components.empty_state(
@@ -75,6 +75,6 @@ def _launch(desk: Administration, base: Dataset, planned: Plan) -> None:
         st.caption("Your sounds and the model are uploaded to the Volume of your Modal account.")
     if st.button("Adapt", type="primary", icon=":material/tune:", key="admin_adapt"):
         with components.errors_shown():
-            start = services.starting_model()
+            start = services.administration.starting_model()
             job = desk.adapt(base, planned, init=start, epochs=epochs, learning_rate=rate, where=where)
             st.toast(f"Queued {job.id}.", icon=":material/schedule:")

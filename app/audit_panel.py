@@ -11,7 +11,7 @@ ACTIONS_SHOWN = 200
 
 def audit_panel() -> None:
     """Every action and every refusal, as the audit table has it."""
-    actions = services.store().actions(last=ACTIONS_SHOWN)
+    actions = services.environment.store().actions(last=ACTIONS_SHOWN)
     if actions.empty:
         components.empty_state("Nothing was done yet.")
         return

@@ -25,8 +25,8 @@ def guard() -> Guard:
 
         email = _email()
         verified = st.user.get("email_verified")
-        return lambda: listed(email, verified=verified, settings=services.settings())
-    return partial(services.gate().check, state.TICKET.get())
+        return lambda: listed(email, verified=verified, settings=services.environment.settings())
+    return partial(services.administration.gate().check, state.TICKET.get())
 
 
 def admin() -> Admin | None:
@@ -35,10 +35,10 @@ def admin() -> Admin | None:
         found = guard()()
     except AdminError as refused:
         if uses_oidc() and st.user.is_logged_in:
-            services.note_sign_in(_email() or "nobody", _issued(), f"refused: {refused.code}")
+            services.administration.note_sign_in(_email() or "nobody", _issued(), f"refused: {refused.code}")
         return None
     if uses_oidc():
-        services.note_sign_in(found.name, _issued(), "done")
+        services.administration.note_sign_in(found.name, _issued(), "done")
     return found
 
 
@@ -47,7 +47,7 @@ def sign_in_form() -> None:
     if uses_oidc():
         _sign_in_elsewhere()
         return
-    services.gate()
+    services.administration.gate()
     with st.form("admin_sign_in", width=420):
         st.text_input(
             "Admin token",
@@ -70,12 +70,12 @@ def sign_out() -> None:
 
     if uses_oidc():
         with contextlib.suppress(StoreError):
-            services.store().begin_action(_email() or "nobody", "sign out", PROVIDER, outcome="done")
+            services.environment.store().begin_action(_email() or "nobody", "sign out", PROVIDER, outcome="done")
         st.logout()
         return
     ticket = state.TICKET.get()
     if ticket is not None:
-        administration.sign_out(services.gate(), ticket, services.store())
+        administration.sign_out(services.administration.gate(), ticket, services.environment.store())
     state.TICKET.set(None)
 
 
@@ -95,7 +95,7 @@ def _sign_in() -> None:
     state.TOKEN.set("")
     state.SIGN_IN_ERROR.set(None)
     try:
-        state.TICKET.set(sign_in(services.gate(), given, services.store()))
+        state.TICKET.set(sign_in(services.administration.gate(), given, services.environment.store()))
     except EarshotError as error:
         state.SIGN_IN_ERROR.set(error)
 

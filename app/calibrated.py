@@ -28,7 +28,7 @@ def on_scale(records: RecordSet) -> RecordSet:
     from core.recordset import scale_in_words
 
     names, key = (SIDES, state.CALIBRATION_SIDE) if records.is_scaled else (GIVEN, state.CALIBRATION_GIVEN)
-    after, before = services.scaled(records), services.unscaled(records)
+    after, before = services.records.scaled(records), services.records.unscaled(records)
     chosen = before
     if after.is_scaled:
         side = st.segmented_control(
@@ -55,7 +55,7 @@ def reliability(records: RecordSet) -> None:
     left, right = st.columns([3, 2])
     with left:
         st.subheader("Reliability", anchor=False)
-        table = services.computed(reliability, records)
+        table = services.records.computed(reliability, records)
         st.plotly_chart(
             reliability_figure(table),
             key="calibration_reliability",
@@ -68,7 +68,7 @@ def reliability(records: RecordSet) -> None:
         )
     with right:
         st.subheader("Right and wrong answers", anchor=False)
-        histogram = services.computed(confidence_histogram, records)
+        histogram = services.records.computed(confidence_histogram, records)
         st.plotly_chart(
             histogram_figure(histogram),
             key="calibration_histogram",
@@ -88,8 +88,8 @@ def measures(records: RecordSet, chosen: RecordSet) -> None:
     from core.diagnostics.measures import calibration_table
 
     st.subheader("Measures", anchor=False)
-    of = services.scaled(records)
-    before, after = (services.computed(calibration_table, of, raw=raw) for raw in (True, False))
+    of = services.records.scaled(records)
+    before, after = (services.records.computed(calibration_table, of, raw=raw) for raw in (True, False))
     own = after if chosen.is_scaled else before
     ece = own.iloc[0]
     verdict = "no further from perfect than chance" if ece["value"] <= ece["noise_floor_95"] else "**more than chance**"
@@ -128,7 +128,7 @@ def by_class(records: RecordSet) -> None:
     from core.diagnostics.calibration import class_calibration
 
     st.subheader("Classes", anchor=False)
-    table = services.computed(class_calibration, records)
+    table = services.records.computed(class_calibration, records)
     _table(
         table.assign(label=table["label"].map(words.plain)),
         {
@@ -166,7 +166,7 @@ def accepting(records: RecordSet) -> None:
         key=state.THRESHOLD.name,
         persist_state="session",
     )
-    found = services.computed(acceptance, records, threshold)
+    found = services.records.computed(acceptance, records, threshold)
     right = found.precision
     kept = (
         f"**{words.tenth(right.value)} of these are right** (95 % interval {words.tenth(right.low)} to "
@@ -179,9 +179,9 @@ def accepting(records: RecordSet) -> None:
         f"answers avoided: **{found.avoided:,}**, left: {found.wrong:,}. The price: **{found.lost:,}** "
         "right answers given up."
     )
-    ranked = services.computed(selection, records)
+    ranked = services.records.computed(selection, records)
     st.plotly_chart(
-        risk_coverage_figure(services.computed(risk_coverage_table, records), coverage=found.coverage),
+        risk_coverage_figure(services.records.computed(risk_coverage_table, records), coverage=found.coverage),
         key="calibration_risk",
         config=components.NO_TOOLS,
         alt="Share of wrong answers against the share of answers accepted.",
@@ -202,7 +202,7 @@ def thresholds(records: RecordSet) -> None:
     left, right = st.columns([7, 5])
     with left:
         st.subheader("Threshold for a precision", anchor=False)
-        table = services.computed(threshold_table, records)
+        table = services.records.computed(threshold_table, records)
         table = table[table["threshold"].notna()]
         if table.empty:
             components.empty_state("No threshold reaches 85 % on these clips.")
@@ -227,7 +227,7 @@ def thresholds(records: RecordSet) -> None:
         )
     with right:
         st.subheader("Worth of a confidence", anchor=False)
-        tiers = services.computed(confidence_tiers, records)
+        tiers = services.records.computed(confidence_tiers, records)
         tiers = tiers[tiers["n"] > 0]
         ranges = [f"{low:.1f} to {high:.1f}" for low, high in zip(tiers["low"], tiers["high"], strict=True)]
         _table(
@@ -247,7 +247,7 @@ def conformal(records: RecordSet) -> None:
     from core.diagnostics.conformal import conformal_table, set_sizes
 
     st.subheader("Sets that hold the truth", anchor=False)
-    table = services.computed(conformal_table, records)
+    table = services.records.computed(conformal_table, records)
     table = table[table["coverage"].notna()]
     if table.empty:
         components.empty_state("Sets are fitted on other folds, and these records have one fold only.")
@@ -272,7 +272,7 @@ def conformal(records: RecordSet) -> None:
         "folds; with so few clips the realised coverage may lie anywhere in the fourth column by luck of the fit. "
         "Where one class is nearly always right, the set of it alone holds the truth more often than wanted."
     )
-    sizes = services.computed(set_sizes, records)
+    sizes = services.records.computed(set_sizes, records)
     if not sizes.empty:
         _table(
             sizes,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from app import components, explained, links, logbook, services, sound_input, state, words
 from app.components import NO_TOOLS
 from app.explainer import Explainer, explainer_of
-from app.services import Sound
+from app.services.sounds import Sound
 from core.diagnostics.descriptors import against
 from core.diagnostics.neighbours import nearest
 from core.diagnostics.selection import is_right, true_labels
@@ -133,7 +133,7 @@ def _remarks(answer: Answer) -> Iterator[str]:
 
 
 def _say_what_it_is(answer: Answer, number: int) -> None:
-    record = services.store().get(number)
+    record = services.environment.store().get(number)
     with st.container(border=True):
         st.markdown("**Is that right?** What you say is stored, and counts in every diagnostic of the log.")
         logbook.confirm_or_correct(record, answer.records.class_names)
@@ -143,7 +143,7 @@ def sound_of(answer: Answer) -> Sound | None:
     """The clip's sound, or a line why there is none."""
     clip_id = str(answer.row["clip_id"])
     if answer.logged is not None:
-        data = services.store().sound(clip_id)
+        data = services.environment.store().sound(clip_id)
         if data is None:
             st.info(
                 "Its sound was not kept, so there is nothing to hear or to explain. Sounds are kept from the moment "
@@ -152,9 +152,9 @@ def sound_of(answer: Answer) -> Sound | None:
             )
             return None
         return Sound.of(str(answer.row["name"]), data)
-    sound = services.dataset_clip(clip_id)
+    sound = services.sounds.dataset_clip(clip_id)
     if sound is None:
-        folder = services.settings().data_dir
+        folder = services.environment.settings().data_dir
         st.info(
             f"The clip {words.literal(clip_id)} is not in `{folder}`, so there is nothing to hear or to explain. Set "
             "EARSHOT_DATA_DIR to the dataset that these records come from.",
@@ -175,7 +175,7 @@ def heard(answer: Answer, sound: Sound, by: Explainer) -> None:
     """Player, waveform, mel spectrogram and class probabilities under one cursor; where the network looked."""
     st.subheader("What it heard, and why", anchor=False)
     with components.errors_shown():
-        prediction = services.classify(by.backend, sound)
+        prediction = services.sounds.classify(by.backend, sound)
         said = [by.in_words()]
         if by.kin != "same":
             said.append(f"It answers {words.plain(prediction.label).lower()} ({words.percent(prediction.confidence)}).")
@@ -229,8 +229,8 @@ def _neighbour(answer: Answer, neighbour: object) -> None:
     same = ", same recording" if getattr(neighbour, "same_recording", False) else ""
     st.markdown(f"**{words.literal(named)}**")
     st.caption(f"{words.literal(str(clip_id))}  \ndistance {distance:.2f}{same}")
-    data = services.store().sound(str(clip_id)) if answer.logged is not None else None
-    sound = services.dataset_clip(str(clip_id)) if data is None else Sound.of(str(clip_id), data)
+    data = services.environment.store().sound(str(clip_id)) if answer.logged is not None else None
+    sound = services.sounds.dataset_clip(str(clip_id)) if data is None else Sound.of(str(clip_id), data)
     if sound is not None:
         st.audio(sound.data, alt=f"Player of {clip_id}")
     if answer.logged is None:
@@ -240,7 +240,7 @@ def _neighbour(answer: Answer, neighbour: object) -> None:
 def _nearest(answer: Answer, sound: Sound | None, by: Explainer) -> tuple[str, pd.DataFrame] | None:
     """Among which clips, and the nearest of them; ``None`` where there are no embeddings."""
     clip_id, group = str(answer.row["clip_id"]), str(answer.row["source_group"])
-    reference = services.reference(by.artifact)
+    reference = services.answering.reference(by.artifact)
     if reference is not None:
         embedding = _embedding(answer, sound, by, reference)
         if embedding is not None:
@@ -271,7 +271,7 @@ def _embedding(
         return np.asarray(own.iloc[0], dtype=np.float32)
     if sound is None:
         return None
-    return np.asarray(services.classify(by.backend, sound).embedding, dtype=np.float32)
+    return np.asarray(services.sounds.classify(by.backend, sound).embedding, dtype=np.float32)
 
 
 @st.fragment
@@ -317,7 +317,7 @@ def _of_class(answer: Answer, by: Explainer, name: str) -> tuple[str, pd.DataFra
     plain = words.plain(name).lower()
     if len(known) >= FEWEST_OF_CLASS or answer.logged is None:
         return f"other clips of {plain}", known
-    reference = services.reference(by.artifact)
+    reference = services.answering.reference(by.artifact)
     if reference is None:
         return f"labelled sounds of {plain}", known
     return f"training clips of {plain}", reference[reference["label"] == name]

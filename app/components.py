@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from app import services, state, words
-from app.services import Sound
+from app.services.sounds import Sound
 from core.errors import BackendError, EarshotError
 from core.figures.percent import hundredths
 from core.records import Prediction, SourceFacts, none_of_the
@@ -69,7 +69,7 @@ def errors_shown() -> Iterator[None]:
         yield
     except BackendError as error:
         error_box(error)
-        if services.answers_on() != "local":
+        if services.answering.answers_on() != "local":
             _other_ways()
     except EarshotError as error:
         error_box(error)
@@ -91,7 +91,7 @@ def _other_ways() -> None:
 
 def backend_choice() -> None:
     """Where sounds are answered from now on, in this browser."""
-    state.BACKEND.start_with(services.settings().backend)
+    state.BACKEND.start_with(services.environment.settings().backend)
     st.segmented_control(
         "Answered by",
         list(PLACES),

@@ -29,7 +29,7 @@ def pair_chosen() -> tuple[RecordSet, RecordSet]:
     source = st.segmented_control(
         "Current sounds",
         list(SOURCES),
-        default=LOG if services.store().version()[0] else DEMO,
+        default=LOG if services.environment.store().version()[0] else DEMO,
         required=True,
         format_func=SOURCES.__getitem__,
         key=state.DRIFT_SOURCE.name,
@@ -39,14 +39,14 @@ def pair_chosen() -> tuple[RecordSet, RecordSet]:
     if source == LOG:
         return _from_log()
     if source == FILES:
-        return services.records(_reference()), _from_files()
+        return services.records.read(_reference()), _from_files()
     return _from_demo()
 
 
 def _reference(*, with_log: bool = False) -> str:
     """A source of records, or ``EARLIER``."""
-    options = [source for source in services.record_sources() if source != services.LOG]
-    own = services.own_run()
+    options = [source for source in services.records.sources() if source != services.records.LOG]
+    own = services.records.own_run()
     chosen = st.selectbox(
         "Held against",
         options + ([EARLIER] if with_log else []),
@@ -60,12 +60,15 @@ def _reference(*, with_log: bool = False) -> str:
 
 
 def _called(source: str) -> str:
-    named = {services.SHIPPED: "Held-out clips, shipped cross-validation", EARLIER: "The log before this window"}
-    return named.get(source) or f"Held-out clips of run {source.removeprefix(services.RUN)}"
+    named = {
+        services.records.SHIPPED: "Held-out clips, shipped cross-validation",
+        EARLIER: "The log before this window",
+    }
+    return named.get(source) or f"Held-out clips of run {source.removeprefix(services.records.RUN)}"
 
 
 def _from_log() -> tuple[RecordSet, RecordSet]:
-    log = services.records(services.LOG)
+    log = services.records.read(services.records.LOG)
     if not len(log):
         _stop("The log holds no answer of this model yet. Classify some sounds, or see the demo.")
     days = pd.to_datetime(log.table["created_at"], utc=True)
@@ -82,10 +85,10 @@ def _from_log() -> tuple[RecordSet, RecordSet]:
         )
         source = _reference(with_log=True)
     begin, end = _span(given)
-    current = services.computed(within_days, log, begin, end)
+    current = services.records.computed(within_days, log, begin, end)
     if source == EARLIER:
-        return services.computed(within_days, log, date.min, begin, False), current
-    return services.records(source), current
+        return services.records.computed(within_days, log, date.min, begin, False), current
+    return services.records.read(source), current
 
 
 def within_days(log: RecordSet, first: date, last: date, including: bool = True) -> RecordSet:
@@ -104,7 +107,7 @@ def _span(given: Any) -> tuple[date, date]:
 
 
 def _from_files() -> RecordSet:
-    given = services.settings()
+    given = services.environment.settings()
     kind = st.segmented_control(
         "What to drop in",
         ["Files or zips", "A folder"],
@@ -123,12 +126,12 @@ def _from_files() -> RecordSet:
     )
     if not files:
         _stop("Drop a folder or a zip of recordings: they are compared with the held-out clips.")
-    backend = services.backend()
+    backend = services.answering.backend()
     digest = hashlib.sha256()
     sent = [(file.name, file.getvalue()) for file in files]
     for name, data in sent:
         digest.update(hashlib.sha256(name.encode() + b"\0" + data).digest())
-    heard = services.heard_files(backend, sent, digest.hexdigest(), _progress("Listening"))
+    heard = services.hearing.files(backend, sent, digest.hexdigest(), _progress("Listening"))
     _told(heard.n_names, len(heard.records), heard.left_out)
     return heard.records
 
@@ -160,7 +163,7 @@ def _from_demo() -> tuple[RecordSet, RecordSet]:
         "away, or put beside a fan? One model answered both sides, and was trained on these clips as recorded."
     )
     own = "your own choice"
-    dataset = services.dataset()
+    dataset = services.datasets.dataset()
     condition = st.pills(
         "What happens to the sounds",
         [*PRESETS, *([own] if dataset else [])],
@@ -173,7 +176,7 @@ def _from_demo() -> tuple[RecordSet, RecordSet]:
         _stop("Choose what happens to the sounds: the verdict appears here.")
     if condition == own and dataset:
         return _against_its_own(_degraded_here(dataset))
-    return services.demo_reference(), services.demo_records(condition)
+    return services.hearing.demo_reference(), services.hearing.demo(condition)
 
 
 def _against_its_own(degraded: RecordSet) -> tuple[RecordSet, RecordSet]:
@@ -181,7 +184,7 @@ def _against_its_own(degraded: RecordSet) -> tuple[RecordSet, RecordSet]:
     from core.recordset import TRAINED_ON
 
     known = TRAINED_ON in degraded.table and len(degraded) and degraded.table[TRAINED_ON].all()
-    return services.demo_reference() if known else services.records(services.SHIPPED), degraded
+    return services.hearing.demo_reference() if known else services.records.read(services.records.SHIPPED), degraded
 
 
 def _degraded_here(dataset: Any) -> RecordSet:
@@ -200,7 +203,9 @@ def _degraded_here(dataset: Any) -> RecordSet:
     chosen = state.DRIFT_DEGRADING.get()
     if chosen is None:
         _stop("Set what happens to the sounds, then let them be heard: that takes some seconds.")
-    return services.degraded_records(services.backend(), dataset, chosen, _progress("Degrading and listening"))
+    return services.hearing.degraded(
+        services.answering.backend(), dataset, chosen, _progress("Degrading and listening")
+    )
 
 
 def _stop(message: str) -> Never:

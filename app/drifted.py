@@ -173,7 +173,7 @@ def distributions(reference: RecordSet, current: RecordSet, report: DriftReport)
         key=f"{state.DRIFT_FEATURES.of(current.digest).name}_{reference.digest[:12]}",
         help="Those that moved most come first.",
     )
-    table = services.drift_distributions(reference, current)
+    table = services.drift.distributions(reference, current)
     for start in range(0, len(chosen), 2):
         for name, column in zip(chosen[start : start + 2], st.columns(2), strict=False):
             column.plotly_chart(
@@ -215,7 +215,7 @@ def where(current: RecordSet) -> None:
     if current.embedding is None:
         return
     st.subheader("Where they lie", anchor=False)
-    if services.trained_on(current) is None:
+    if services.maps.trained_on(current) is None:
         st.caption(
             "No map: the training clips of the model that answered these sounds are not here, and embeddings of two "
             "networks have nothing in common."
@@ -225,7 +225,7 @@ def where(current: RecordSet) -> None:
         "Drawn by", METHODS, default=METHODS[0], required=True, key=state.DRIFT_MAP.name, persist_state="page"
     )
     with st.spinner("Drawing the map…"):
-        drawn = services.map_on_training(current, method)
+        drawn = services.maps.on_training(current, method)
     if drawn is None:
         st.caption("No map: the model has too few training clips.")
         return
@@ -251,14 +251,14 @@ def days(reference: RecordSet, current: RecordSet) -> None:
     from core.diagnostics.drift_tables import day_count
     from core.figures.drift import days_figure
 
-    table = services.drift_days(reference, current)
+    table = services.drift.days(reference, current)
     if len(table) < 2:
         return
     st.subheader("Day by day", anchor=False)
     st.plotly_chart(
         days_figure(table), key="drift_days", config=NO_TOOLS, alt="Records of each day, coloured by the day's verdict."
     )
-    every = services.computed(day_count, current)
+    every = services.records.computed(day_count, current)
     cut = f"Only the latest {len(table)} of {every:,} days are judged one by one. " if every > len(table) else ""
     st.caption(
         f"{cut}Each bar is one day's records, coloured by their verdict alone; the pointer shows the causes. The days "

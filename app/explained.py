@@ -13,7 +13,7 @@ import streamlit as st
 from app import components, services, state, words
 from app.components import NO_TOOLS
 from app.player import Overlay, Timeline, cursor_player
-from app.services import Sound
+from app.services.sounds import Sound
 from core.records import Prediction, WindowPrediction
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def player(
     names = backend.manifest.class_names
     label, overlay, window = _choices(prediction, names, first, digest)
     with st.spinner("Looking where it looked…"):
-        why = services.explanation(
+        why = services.sounds.explanation(
             backend,
             sound,
             label=label,
@@ -80,7 +80,7 @@ def player(
             timeline=len(prediction.windows) == 1,
             occlusion=overlay == "occlusion",
         )
-    wave = services.waveform(backend, sound)
+    wave = services.sounds.waveform(backend, sound)
     audio, mime = components.playable(sound, prediction, wave)
     several = len(prediction.windows) > 1
     windows = prediction.windows if several else why.timeline

@@ -43,20 +43,20 @@ class Explainer:
 
 def explainer_of(records: RecordSet, source: str, *, fold: int, seed: int) -> Explainer:
     """For an answer of ``records`` from ``source`` by the network that held out ``fold``. Raises ``ArtifactError``."""
-    artifact = services.settings().artifact
-    if source.startswith(services.RUN):
-        run = services.settings().runs_dir / source.removeprefix(services.RUN)
-        networks = services.members(run)
+    artifact = services.environment.settings().artifact
+    if source.startswith(services.records.RUN):
+        run = services.environment.settings().runs_dir / source.removeprefix(services.records.RUN)
+        networks = services.answering.members(run)
         if (fold, seed) in networks:
             return _explainer(networks[fold, seed], "same")
         if (run / "artifact" / "artifact.json").is_file():
             return _explainer(run / "artifact", "final")
-    if source == services.SHIPPED:
+    if source == services.records.SHIPPED:
         return _explainer(SHIPPED_ARTIFACT, "final")
-    if source == services.LOG:
+    if source == services.records.LOG:
         return _explainer(artifact, "same")
     return _explainer(artifact, "other")
 
 
 def _explainer(artifact: Path, kin: Kin) -> Explainer:
-    return Explainer(artifact, services.network(artifact), kin)
+    return Explainer(artifact, services.answering.network(artifact), kin)

@@ -32,7 +32,7 @@ def map_of_sounds(records: RecordSet) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         space = st.selectbox(
             "Map of",
-            services.map_spaces(records),
+            services.maps.spaces(records),
             format_func=_space,
             key=state.MAP_SPACE.name,
             width=280,
@@ -45,7 +45,7 @@ def map_of_sounds(records: RecordSet) -> None:
             "Colour", columns, format_func=_column, key=state.MAP_COLOUR.name, width=240, persist_state="page"
         )
     with st.spinner("Drawing the map…"):
-        drawn = services.sound_map(records, state.RECORDS.get(), space, method)
+        drawn = services.maps.sound_map(records, state.RECORDS.get(), space, method)
     shown = frame.iloc[drawn.position].assign(wrong=(~records.correct & records.is_labelled)[drawn.position])
     shown["label"] = shown["label"].fillna("not known")
     event: Any = st.plotly_chart(
@@ -96,7 +96,7 @@ def _how_to_read_map(records: RecordSet, drawn: Any) -> list[str]:
         said.append("Only who is next to whom means something here, not how far apart groups lie.")
         if drawn.placed.any():
             said.append(f"{int(drawn.placed.sum()):,} points were placed among their nearest neighbours.")
-    if drawn.space not in (ANSWERS, TRAINING) and services.run_folder(state.RECORDS.get()) is None:
+    if drawn.space not in (ANSWERS, TRAINING) and services.records.run_folder(state.RECORDS.get()) is None:
         said.append(
             "A map of their own: these records do not say that the model answered them whose training clips are here "
             "(fingerprint), and embeddings of two networks have nothing in common."
@@ -136,7 +136,7 @@ def weak_slices(records: RecordSet) -> None:
 
     if not labelled(records):
         return
-    table = services.computed(slices.slice_table, records)
+    table = services.records.computed(slices.slice_table, records)
     average = float(records.labelled().correct.mean())
     st.markdown(_slices_in_words(table, average))
     st.plotly_chart(
@@ -160,10 +160,10 @@ def weak_slices(records: RecordSet) -> None:
         persist_state="page",
     )
     row = named[chosen]
-    _slice_clips(services.computed(slices.members, records, row.family, row.slice))
+    _slice_clips(services.records.computed(slices.members, records, row.family, row.slice))
     with st.expander(f"All {len(table)} slices"):
         _slice_table(table)
-    _recordings(services.computed(slices.recordings, records))
+    _recordings(services.records.computed(slices.recordings, records))
 
 
 def _slices_in_words(table: pd.DataFrame, average: float) -> str:
@@ -249,7 +249,7 @@ def _recordings(table: pd.DataFrame) -> None:
 
 def noise(records: RecordSet) -> None:
     """Accuracy against noise and other damage, and how much noise one clip's answer survives."""
-    answers = services.under_noise(state.RECORDS.get())
+    answers = services.records.under_noise(state.RECORDS.get())
     if answers is None:
         st.subheader("All clips under noise", anchor=False)
         components.empty_state("These records were not asked again under noise. A cross-validation does that.")
@@ -293,7 +293,7 @@ def _noise_curve(records: RecordSet, answers: pd.DataFrame) -> None:
 def _clip_under_noise(records: RecordSet, answers: pd.DataFrame | None) -> None:
     from core.diagnostics.failures import ranked_errors
 
-    failed = services.computed(ranked_errors, records)["clip_id"].tolist() if records.is_labelled.any() else []
+    failed = services.records.computed(ranked_errors, records)["clip_id"].tolist() if records.is_labelled.any() else []
     offered = list(dict.fromkeys([*failed, *records.table["clip_id"].head(CLIPS_OFFERED)]))[:CLIPS_OFFERED]
     with st.container(horizontal=True, vertical_alignment="bottom"):
         clip = st.selectbox(
@@ -309,14 +309,14 @@ def _clip_under_noise(records: RecordSet, answers: pd.DataFrame | None) -> None:
     if clip is None:
         components.empty_state("Choose a clip: white noise is added to it until the answer flips.")
         return
-    sound = services.clip_sound(clip)
+    sound = services.sounds.clip_sound(clip)
     if sound is None:
         clip_player(clip)
         return
     st.audio(sound.data, alt=f"Player of {clip}", width=360)
     with components.errors_shown():
         with st.spinner("Adding noise until the answer flips…", show_time=True):
-            scan = services.noise_scan(services.backend(), sound)
+            scan = services.sounds.noise_scan(services.answering.backend(), sound)
         _scan(scan)
         if answers is not None and (said := _held_out(answers, clip)):
             st.caption(said)

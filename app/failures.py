@@ -38,8 +38,8 @@ def errors(records: RecordSet) -> None:
 
     if not labelled(records):
         return
-    table = services.computed(ranked_errors, records)
-    st.markdown(_errors_in_words(len(table), records, services.computed(sure_errors, records)))
+    table = services.records.computed(ranked_errors, records)
+    st.markdown(_errors_in_words(len(table), records, services.records.computed(sure_errors, records)))
     if table.empty:
         components.empty_state("No clip was answered wrongly.")
         return
@@ -110,7 +110,7 @@ def confusions(records: RecordSet) -> None:
 
     if not labelled(records):
         return
-    pairs = services.computed(confused, records)
+    pairs = services.records.computed(confused, records)
     if pairs.empty:
         components.empty_state("No two classes are confused.")
         return
@@ -151,7 +151,7 @@ def _pair(label: str, predicted: str) -> str:
 def _side_by_side(records: RecordSet, label: str, predicted: str) -> None:
     from core.diagnostics.failures import confused_clips, typical_clip
 
-    wrong = services.computed(confused_clips, records, label, predicted)
+    wrong = services.records.computed(confused_clips, records, label, predicted)
     take = 0
     if len(wrong) > 1:
         take = st.segmented_control(
@@ -163,7 +163,7 @@ def _side_by_side(records: RecordSet, label: str, predicted: str) -> None:
             key=f"{state.FAILURES_TAKE.name}_{label}_{predicted}",
         )
     like = int(wrong[take or 0])
-    typical = {name: services.computed(typical_clip, records, name, like=like) for name in (label, predicted)}
+    typical = {name: services.records.computed(typical_clip, records, name, like=like) for name in (label, predicted)}
     heard = [
         (f"A typical {words.plain(label).lower()}", typical[label]),
         (f"{words.plain(label)}, taken for {words.plain(predicted).lower()}", like),
@@ -194,7 +194,7 @@ def clip_card(records: RecordSet, position: int) -> None:
 
 def clip_player(clip: str) -> None:
     """The sound of a record, or why there is none."""
-    sound = services.clip_sound(clip)
+    sound = services.sounds.clip_sound(clip)
     if sound is None:
         st.caption(
             ":material/volume_off: Its sound is not here.",
@@ -242,7 +242,7 @@ def doubtful_labels(records: RecordSet) -> None:
 
     if not labelled(records):
         return
-    issues = services.computed(label_issues, records)
+    issues = services.records.computed(label_issues, records)
     st.subheader("Labels to check", anchor=False)
     if issues.table.empty:
         components.empty_state(f"No label of {issues.n:,} clips stands out.")
@@ -275,7 +275,7 @@ def near_duplicates(records: RecordSet) -> None:
     st.subheader("The same sound twice", anchor=False)
     if records.n_clips > MANY and not _asked_for_pairs(records):
         return
-    pairs = services.computed(pairs_of, records)
+    pairs = services.records.computed(pairs_of, records)
     if pairs.empty:
         components.empty_state("No two clips of different recordings can be compared.")
         return
@@ -349,7 +349,7 @@ def _waveforms_compared(pairs: pd.DataFrame) -> dict[tuple[str, str], str]:
 
 
 def _shared(a: str, b: str) -> str:
-    found = services.shared_sound(a, b)
+    found = services.sounds.shared_sound(a, b)
     if found is None:
         return "no sound here"
     agreeing = f"{found.agreeing} of {found.stretches} stretches of ¼ s agree"

@@ -68,7 +68,7 @@ class Options:
 
 def wanted(records: RecordSet) -> Selection:
     """Draw the filters, which begin as the URL says, and return what they ask for."""
-    options = services.computed(Options.of, records)
+    options = services.records.computed(Options.of, records)
     _arrive(records, options)
     state.INSPECTOR_TRUE.set([name for name in state.INSPECTOR_TRUE.get() if name in options.true])  # labels may go
     return _filters(options)
@@ -76,7 +76,7 @@ def wanted(records: RecordSet) -> Selection:
 
 def choose(records: RecordSet, selection: Selection) -> int | None:
     """Draw the table and the way through it; return where the answer to show stands, ``None`` where none is."""
-    found = services.computed(positions, records, selection)
+    found = services.records.computed(positions, records, selection)
     place = _place(records, found)
     if place is not None:
         _way(records, found, place)

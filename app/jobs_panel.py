@@ -42,7 +42,7 @@ def launch_panel(desk: Administration) -> None:
     st.subheader("Launch a training", anchor=False)
     dataset = _dataset()
     try:
-        layout = services.layout(dataset)
+        layout = services.datasets.layout(dataset)
     except EarshotError as error:
         components.error_box(error)
         return
@@ -58,7 +58,7 @@ def launch_panel(desk: Administration) -> None:
 
 
 def _dataset() -> Path:
-    options = [shown(path) for path in services.datasets()]
+    options = [shown(path) for path in services.datasets.known()]
     chosen = st.selectbox(
         "Dataset",
         options,
@@ -144,7 +144,7 @@ def _one_of(label: str, options: dict[T, str], key: state.Key[T], why: str | Non
 
 def where_to_train(key: state.Key[Where]) -> Where:
     """Ask on which of the machines that are set up."""
-    return _one_of("Where", {place: WHERE[place] for place in services.trainers()}, key)
+    return _one_of("Where", {place: WHERE[place] for place in services.training.trainers()}, key)
 
 
 def _fold(fold: int | None) -> str:
@@ -154,13 +154,13 @@ def _fold(fold: int | None) -> str:
 def jobs_panel(desk: Administration) -> None:
     """Running and waiting jobs, and the last that ended; looks again by itself while one of them moves."""
     st.subheader("Jobs", anchor=False)
-    moving = any(job.active for job in services.jobs())
+    moving = any(job.active for job in services.training.jobs())
     st.fragment(_jobs, run_every=POLL if moving else None)(desk, moving)
 
 
 def _jobs(desk: Administration, moving: bool) -> None:
     with components.errors_shown():
-        jobs = services.jobs()
+        jobs = services.training.jobs()
         active = [job for job in jobs if job.active]
         if bool(active) != moving:
             st.rerun()  # the whole page: polling starts or stops, and finished runs have changed
@@ -174,7 +174,7 @@ def _jobs(desk: Administration, moving: bool) -> None:
 
 def _active_job(desk: Administration, job: Job) -> None:
     try:
-        progress = services.trainers()[job.request.where].follow(job.id)
+        progress = services.training.trainers()[job.request.where].follow(job.id)
     except EarshotError as error:
         components.error_box(error)
         return

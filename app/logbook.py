@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from app import components, links, services, state, words
-from app.services import Sound
+from app.services.sounds import Sound
 from core.errors import EarshotError, StoreError
 from core.records import NONE_OF_THE_CLASSES, Prediction, none_of_the
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 def logged_answer(sound: Sound, prediction: Prediction, manifest: Manifest) -> None:
     """Log an answer of the Classify page, say so, and ask whether it is right. The page goes on without a log."""
     try:
-        record = services.store().get(log_once(sound, prediction, manifest))
+        record = services.environment.store().get(log_once(sound, prediction, manifest))
     except EarshotError as error:
         st.warning(f"This answer was not logged. {words.literal(str(error))}", icon=":material/cloud_off:")
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         with st.popover("Right or wrong?", icon=":material/rate_review:"):
             confirm_or_correct(record, manifest.class_names)
-        links.inspector(clip=record.prediction.clip_id, answer=record.id, records=services.LOG).show(
+        links.inspector(clip=record.prediction.clip_id, answer=record.id, records=services.records.LOG).show(
             "Inspect", icon=":material/manage_search:", help=_what_is_kept(record)
         )
     if record.label is not None:
@@ -41,12 +41,12 @@ def log_once(sound: Sound, prediction: Prediction, manifest: Manifest) -> int:
     Raises ``StoreError``.
     """
     known = state.LOGGED.get()
-    answer = (services.settings().database, sound.digest, prediction.fingerprint)
+    answer = (services.environment.settings().database, sound.digest, prediction.fingerprint)
     if answer in known:
         return known[answer]
-    store = services.store()
+    store = services.environment.store()
     asked_now = prediction.model_copy(update={"created_at": datetime.now(UTC)})  # an equal sound may have been cached
-    kept = sound.data if services.settings().keep_audio else None
+    kept = sound.data if services.environment.settings().keep_audio else None
     number = store.log(asked_now, manifest, name=sound.name, origin="app", sound=kept)
     state.LOGGED.set(known | {answer: number})
     return number
@@ -102,11 +102,11 @@ def _store_chosen(prediction_id: int, chosen: state.Key[str | None], class_names
 def _store_label(prediction_id: int, label: str) -> None:
     """A callback: it runs before the page and cannot draw, so an error waits for the page."""
     try:
-        services.store().correct(prediction_id, label)
+        services.environment.store().correct(prediction_id, label)
     except StoreError as error:
         state.CORRECTION_ERROR.set(error)
 
 
 def _what_is_kept(record: LoggedPrediction) -> str:
-    kept = "with its sound" if services.settings().keep_audio else "without its sound"
+    kept = "with its sound" if services.environment.settings().keep_audio else "without its sound"
     return f"Open answer {record.id} of the prediction log. It is kept {kept}."

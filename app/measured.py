@@ -38,7 +38,7 @@ def headline(records: RecordSet) -> None:
     """Accuracy, macro-F1 and the naive baseline with intervals; how they were measured."""
     from core.diagnostics.classification import performance
 
-    found = services.computed(performance, records)
+    found = services.records.computed(performance, records)
     columns = st.columns(4)
     with columns[0]:
         st.metric("Accuracy", words.tenth(found.accuracy.value), border=True)
@@ -56,9 +56,10 @@ def headline(records: RecordSet) -> None:
         told = f"{best} {int(found.per_fold['n'].min()):,} each" if len(folds) > 1 else "Only one was held out"
         st.caption(told)
     spread = f"; accuracy differs between seeds by a standard deviation of {words.tenth(found.accuracy_sd_over_seeds)}"
+    protocol = services.records.protocol(records, state.RECORDS.get())
     st.caption(
-        f"**Protocol:** {services.protocol(records, state.RECORDS.get())}{spread if found.seeds > 1 else ''}. Shares "
-        f"have Wilson's intervals; F1 is bootstrapped over {found.sources:,} source recordings "
+        f"**Protocol:** {protocol}{spread if found.seeds > 1 else ''}. Shares have Wilson's intervals; F1 is "
+        f"bootstrapped over {found.sources:,} source recordings "
         f"({found.bootstrap_draws:,} draws, seed {found.bootstrap_seed})."
     )
 
@@ -84,12 +85,12 @@ def confusions(records: RecordSet) -> None:
         picked = st.multiselect(
             "Classes shown; the others are taken together",
             by_family(records.class_names),
-            default=list(services.computed(most_confused, records)),
+            default=list(services.records.computed(most_confused, records)),
             format_func=words.plain,
             key=state.CONFUSION_CLASSES.of(records.digest).name,
         )
         classes = tuple(name for name in by_family(records.class_names) if name in picked)
-    table = services.computed(confusion_table, records, classes=classes)
+    table = services.records.computed(confusion_table, records, classes=classes)
     chart: Any = st.altair_chart  # its types know no names of selections
     event = chart(
         confusion_figure(table, shown=shown, dark=st.context.theme.type == "dark"),
@@ -123,7 +124,7 @@ def pairs(records: RecordSet) -> None:
     from core.diagnostics.classification import confused_pairs
 
     st.subheader("Most confused pairs", anchor=False)
-    table = services.computed(confused_pairs, records, most=PAIRS)
+    table = services.records.computed(confused_pairs, records, most=PAIRS)
     if table.empty:
         components.empty_state("No answer is wrong.")
         return
@@ -157,7 +158,7 @@ def classes(records: RecordSet) -> None:
     from core.diagnostics.classification import performance
 
     st.subheader("Classes", anchor=False)
-    table = services.computed(performance, records).per_class
+    table = services.records.computed(performance, records).per_class
     shown = _plainly(table, "label")
     for measure in ("precision", "recall", "f1"):
         shown[f"{measure}_interval"] = _intervals(table, f"{measure}_low", f"{measure}_high")
@@ -183,7 +184,7 @@ def folds(records: RecordSet) -> None:
     from core.figures.performance import interval_figure
 
     st.subheader("Folds", anchor=False)
-    table = services.computed(performance, records).per_fold
+    table = services.records.computed(performance, records).per_fold
     figure = interval_figure(
         table.assign(fold="fold " + table["fold"].astype(str)),
         name="fold",
@@ -216,7 +217,9 @@ def _per_fold(table: pd.DataFrame) -> str:
 def comparison(records: RecordSet) -> None:
     """Another source of records on the same clips, with a paired test."""
     st.subheader("Compare with another run", anchor=False)
-    others = [source for source in services.record_sources() if source not in (services.LOG, state.RECORDS.get())]
+    others = [
+        source for source in services.records.sources() if source not in (services.records.LOG, state.RECORDS.get())
+    ]
     if not others:
         components.empty_state(
             "There is no other run here. Train one, and it can be compared on the clips both held out."
@@ -232,7 +235,7 @@ def comparison(records: RecordSet) -> None:
     )
     if other is None:
         return
-    found = services.comparison(records, services.records(other))
+    found = services.records.comparison(records, services.records.read(other))
     columns = st.columns(3)
     for column, name, of in zip(
         columns, ("These", _called(other), "Difference"), (found.a, found.b, found.difference), strict=True
@@ -262,7 +265,11 @@ def comparison(records: RecordSet) -> None:
 
 
 def _called(source: str) -> str:
-    return "Shipped cross-validation" if source == services.SHIPPED else f"Run {source.removeprefix(services.RUN)}"
+    return (
+        "Shipped cross-validation"
+        if source == services.records.SHIPPED
+        else f"Run {source.removeprefix(services.records.RUN)}"
+    )
 
 
 def _plainly(table: pd.DataFrame, *columns: str) -> pd.DataFrame:

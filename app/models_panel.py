@@ -22,8 +22,8 @@ def served_panel(desk: Administration) -> None:
     """The model that answers now, and the way back to the one before."""
     from core.served import served
 
-    settings = services.settings()
-    fingerprint = services.fingerprint()
+    settings = services.environment.settings()
+    fingerprint = services.environment.fingerprint()
     promotions = served(settings.runs_dir)
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
         st.markdown(
@@ -53,8 +53,8 @@ def _origin(current: object, explicit: bool) -> str:
 
 def models_panel(desk: Administration) -> None:
     """Finished runs side by side, and what may be done with one of them."""
-    finished = {run.name: run for run in services.runs() if run.state == "finished" and run.fingerprint}
-    own = {name: run for name, run in finished.items() if name != services.SHIPPED}
+    finished = {run.name: run for run in services.training.runs() if run.state == "finished" and run.fingerprint}
+    own = {name: run for name, run in finished.items() if name != services.records.SHIPPED}
     if not own:
         components.empty_state("No run of yours has finished yet. Launch one under Train.")
         return
@@ -66,13 +66,13 @@ def models_panel(desk: Administration) -> None:
     _tuned(run)
     _warn(run)
     with st.container(horizontal=True):
-        serving = run.fingerprint == services.fingerprint()
+        serving = run.fingerprint == services.environment.fingerprint()
         if st.button(
             "Promote",
             type="primary",
             icon=":material/upgrade:",
             key="admin_promote",
-            disabled=serving or services.settings().artifact_is_set,
+            disabled=serving or services.environment.settings().artifact_is_set,
             help="Loads the model, replays its probe, and serves it from then on."
             if not serving
             else "It serves already.",
@@ -107,7 +107,10 @@ def _compared(run: RunFacts, others: Sequence[str]) -> None:
     if other is None:
         return
     with components.errors_shown():
-        found = compare(services.records(services.source_of(other)), services.records(services.source_of(run.name)))
+        found = compare(
+            services.records.read(services.training.source_of(other)),
+            services.records.read(services.training.source_of(run.name)),
+        )
         st.markdown(words.comparison(run.name, other, found))
         st.caption(f"p by {found.test}: how often a difference as large comes about between equally good models.")
 
@@ -143,7 +146,7 @@ def _warn(run: RunFacts) -> None:
         st.warning(
             f"Its accuracy rests on {run.n:,} held-out clips only: {words.accuracy(run)}.", icon=":material/warning:"
         )
-    serving = services.manifest().class_names
+    serving = services.environment.manifest().class_names
     lost = [words.plain(name).lower() for name in serving if name not in run.class_names]
     if lost:
         st.warning(

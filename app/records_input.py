@@ -23,7 +23,7 @@ def records_chosen() -> RecordSet:
 
     The log may be empty, and its labels are those that people gave. Raises ``EarshotError``.
     """
-    options = [*services.record_sources(), UPLOAD]
+    options = [*services.records.sources(), UPLOAD]
     chosen = _wanted(options)
     state.RECORDS_PICKED.set(chosen)
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -37,7 +37,7 @@ def records_chosen() -> RecordSet:
             help="Answers of one model to many sounds. All diagnostics pages show the same ones.",
         )
         facts = st.container()
-    records = _uploaded() if chosen == UPLOAD else services.records(chosen)
+    records = _uploaded() if chosen == UPLOAD else services.records.read(chosen)
     with facts:
         _about(records)
     return records
@@ -68,11 +68,11 @@ def _keep(chosen: str) -> None:
 
 def _called(source: str) -> str:
     named = {
-        services.SHIPPED: "Shipped cross-validation",
-        services.LOG: "Prediction log",
+        services.records.SHIPPED: "Shipped cross-validation",
+        services.records.LOG: "Prediction log",
         UPLOAD: "A Parquet file of mine",
     }
-    return named.get(source) or f"Run {source.removeprefix(services.RUN)}"
+    return named.get(source) or f"Run {source.removeprefix(services.records.RUN)}"
 
 
 def _uploaded() -> RecordSet:
@@ -83,13 +83,13 @@ def _uploaded() -> RecordSet:
         key=state.RECORDS_UPLOAD.name,
     )
     if file:
-        state.RECORDS_FILE.set(services.RecordsFile.of(file.name, file.getvalue()))
+        state.RECORDS_FILE.set(services.records.RecordsFile.of(file.name, file.getvalue()))
     kept = state.RECORDS_FILE.get()
     if kept is None:
         st.info("Give a file: one row an answer, held-out clips of any model.", icon=":material/table:")
         st.stop()
     try:
-        return services.uploaded_records(kept)
+        return services.records.uploaded(kept)
     except RecordsError as error:
         if error.code != "no_class_names":
             raise
@@ -100,7 +100,7 @@ def _uploaded() -> RecordSet:
         )
         if not given:
             raise
-        return services.uploaded_records(kept, tuple(name.strip() for name in given.split(",")))
+        return services.records.uploaded(kept, tuple(name.strip() for name in given.split(",")))
 
 
 def _about(records: RecordSet) -> None:

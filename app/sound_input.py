@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from app import services, state, words
-from app.services import Sound
+from app.services.sounds import Sound
 
 if TYPE_CHECKING:
     from core.dataset import Clip, Dataset
@@ -36,7 +36,7 @@ def sound_input(trained_on: str) -> Sound | None:
 
 
 def _upload() -> Sound | None:
-    given = services.settings()
+    given = services.environment.settings()
     file = st.file_uploader(
         f"A sound file: wav, flac, ogg, opus, mp3, m4a, webm; up to {words.seconds(given.max_duration_s)}",
         max_upload_size=math.ceil(given.max_bytes / 2**20),  # any extension: the content decides
@@ -57,14 +57,14 @@ def _record() -> Sound | None:
 
 
 def _sample(trained_on: str) -> Sound | None:
-    dataset = services.dataset()
+    dataset = services.datasets.dataset()
     if dataset is None:
         offer_download()
         return None
     clip = _choose(dataset)
     if about := " ".join(_about(dataset, trained_on)):
         st.caption(about)
-    return services.read_sample(clip) if clip else None
+    return services.sounds.read_sample(clip) if clip else None
 
 
 def _about(dataset: Dataset, trained_on: str) -> Iterator[str]:
@@ -75,7 +75,7 @@ def _about(dataset: Dataset, trained_on: str) -> Iterator[str]:
 
 
 def _choose(dataset: Dataset) -> Clip | None:
-    by_class = services.samples(dataset)
+    by_class = services.datasets.samples(dataset)
     names, label = sorted(by_class), f"A clip from {dataset.name} of"
     if len(names) > PILLS:
         name = st.selectbox(
@@ -106,7 +106,7 @@ def _choose(dataset: Dataset) -> Clip | None:
 
 def offer_download() -> None:
     """Say that there is no dataset, and fetch ESC-10 at a click."""
-    target = services.settings().data_dir
+    target = services.environment.settings().data_dir
     st.markdown(
         f"There is no dataset at `{target}` yet. ESC-10 has 400 clips of ten classes ({words.megabytes(ESC10_BYTES)}, "
         "[CC BY](https://creativecommons.org/licenses/by/3.0/), K. J. Piczak 2015). "
@@ -118,5 +118,5 @@ def offer_download() -> None:
         def show(done: int, total: int | None) -> None:
             bar.progress(min(done / (total or ESC10_BYTES), 1.0), text=f"Downloading: {words.megabytes(done)}")
 
-        services.download_dataset(show)
+        services.datasets.download(show)
         st.rerun()

@@ -13,7 +13,7 @@ import streamlit as st
 
 if TYPE_CHECKING:
     from app.inspected import Place
-    from app.services import RecordsFile
+    from app.services.records import RecordsFile
     from core.admin import Ticket
     from core.drift_demo import Degrading
     from core.errors import EarshotError, StoreError

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from app import components, services, state, words
-from app.services import TableauChoice
+from app.services.tableau import Choice
 from core.tableau import hyper, schema
 from core.tableau.files import WIDE, ZIP
 from core.tableau.workbook import NAME as TWBX
@@ -45,14 +45,14 @@ CLOUD = """
 """
 
 
-def choose() -> TableauChoice:
+def choose() -> Choice:
     """Runs, a window of the log, and for whom the extract is."""
-    runs = [name for name in services.record_sources() if name != services.LOG]
+    runs = [name for name in services.records.sources() if name != services.records.LOG]
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = st.multiselect(
             "Runs",
             runs,
-            default=[services.SHIPPED],
+            default=[services.records.SHIPPED],
             format_func=_called,
             key=state.TABLEAU_RUNS.name,
             width=340,
@@ -77,7 +77,7 @@ def choose() -> TableauChoice:
             disabled=not hyper.available(),
             help="Version of the .hyper file's format; older Tableau does not read newer ones.",
         )
-    return services.tableau_choice(tuple(chosen), window, _since(window), version or hyper.VERSION)
+    return services.tableau.choice(tuple(chosen), window, _since(window), version or hyper.VERSION)
 
 
 def _since(window: str | None) -> datetime | None:
@@ -87,7 +87,7 @@ def _since(window: str | None) -> datetime | None:
 
 
 def _called(name: str) -> str:
-    return "Shipped cross-validation" if name == services.SHIPPED else name.removeprefix(services.RUN)
+    return "Shipped cross-validation" if name == services.records.SHIPPED else name.removeprefix(services.records.RUN)
 
 
 def too_many(answers: int) -> bool:
@@ -102,7 +102,7 @@ def too_many(answers: int) -> bool:
     return True
 
 
-def made(choice: TableauChoice) -> Exported:
+def made(choice: Choice) -> Exported:
     """The export of ``choice``, with its progress. Raises ``EarshotError``."""
     bar = st.progress(0.0, "Exporting…")
 
@@ -110,12 +110,12 @@ def made(choice: TableauChoice) -> Exported:
         bar.progress(min(share, 1.0), f"Exporting: {what}")
 
     try:
-        return services.tableau_export(choice, progress=show)
+        return services.tableau.export(choice, progress=show)
     finally:
         bar.empty()
 
 
-def downloads(choice: TableauChoice, done: Exported) -> None:
+def downloads(choice: Choice, done: Exported) -> None:
     """The formats, each whole."""
     given = {
         TWBX: (
@@ -139,10 +139,10 @@ def downloads(choice: TableauChoice, done: Exported) -> None:
         )
 
 
-def _download(choice: TableauChoice, done: Exported, name: str, label: str, icon: str, says: str, *, key: str) -> None:
+def _download(choice: Choice, done: Exported, name: str, label: str, icon: str, says: str, *, key: str) -> None:
     st.download_button(
         f"{label} ({words.megabytes(done.sizes[name])})",
-        partial(services.tableau_file, choice, name),
+        partial(services.tableau.file, choice, name),
         file_name=name,
         mime="application/octet-stream",
         icon=icon,
@@ -153,7 +153,7 @@ def _download(choice: TableauChoice, done: Exported, name: str, label: str, icon
 
 
 @st.fragment
-def contents(choice: TableauChoice, done: Exported) -> None:
+def contents(choice: Choice, done: Exported) -> None:
     """The tables with their rows; the chosen one's first rows and its dictionary, as the files hold them."""
     st.subheader("What is in it", anchor=False)
     st.dataframe(
@@ -171,7 +171,7 @@ def contents(choice: TableauChoice, done: Exported) -> None:
     file = f"{name}.csv"
     shown, said = st.tabs(["First rows", "Dictionary"])
     with shown, components.errors_shown():
-        head = services.tableau_head(choice, file, PREVIEW_ROWS)
+        head = services.tableau.head(choice, file, PREVIEW_ROWS)
         st.dataframe(head, hide_index=True, key="tableau_preview", alt=f"Rows of {name}.")
         if not done.rows[name]:
             st.caption(_why_empty(name))

@@ -59,7 +59,7 @@ def curves_panel(run: RunFacts, *, key: str) -> None:
     """Curves of ``run`` as far as it has come, of all its networks or one of them."""
     from core.training.overview import classes_of
 
-    curves = services.training_curves(run.path)
+    curves = services.training.curves(run.path)
     names = {member: classes_of(run, member) for member in sorted(set(curves["member"]))}
     chosen = _member(list(names), key)
     together = [member for member in names if names[member] == run.class_names] or list(names)
@@ -77,7 +77,7 @@ def live_curves(folder: Path, *, key: str) -> None:
     """Curves of a run that is going on, as far as it has come."""
     from core.figures.curves import CURVES, curve_figure
 
-    curves = services.training_curves(folder)
+    curves = services.training.curves(folder)
     for axis, column in zip(CURVES, st.columns(len(CURVES)), strict=True):
         column.plotly_chart(
             curve_figure(curves, axis),
@@ -124,7 +124,7 @@ def _confusion(run: RunFacts, members: Sequence[str], class_names: Sequence[str]
     from core.figures.curves import confusion_by_epoch_figure
 
     st.subheader("Confusion by epoch", anchor=False)
-    counts = services.training_confusions(run.path)
+    counts = services.training.confusions(run.path)
     counts = counts[counts["member"].isin(members)]
     if counts.empty:
         st.caption(

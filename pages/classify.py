@@ -13,7 +13,7 @@ st.title("Classify a sound", anchor=False)
 with components.errors_shown():
     components.backend_choice()
     with st.spinner("Loading the model…"):
-        backend = services.backend()
+        backend = services.answering.backend()
     names = backend.manifest.class_names
     components.known_sounds(backend.manifest)
 
@@ -23,9 +23,9 @@ with components.errors_shown():
         st.stop()
 
     with st.spinner("Listening…", show_time=True):
-        prediction = services.classify(backend, sound)
+        prediction = services.sounds.classify(backend, sound)
 
-    picture = partial(services.picture, backend, sound, clearest_window(prediction, names))
+    picture = partial(services.sounds.picture, backend, sound, clearest_window(prediction, names))
     answer, bars = st.columns([5, 7], border=True)
     with answer:
         components.prediction_card(sound, prediction, names)

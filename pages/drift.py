@@ -13,7 +13,7 @@ st.caption(
 
 with components.errors_shown():
     reference, current = pair_chosen()
-    report = services.drift(reference, current)
+    report = services.drift.report(reference, current)
     drifted.verdict(report)
     if not len(current) or not len(reference):
         st.stop()

@@ -7,7 +7,7 @@ from app import card, components, services
 st.title("Model card", anchor=False)
 
 with components.errors_shown():
-    manifest = services.manifest()
+    manifest = services.environment.manifest()
     card.identity(manifest)
     card.measured(manifest)
     card.preprocessing(manifest)

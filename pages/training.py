@@ -8,7 +8,7 @@ from app.training_runs import curves_panel, runs_table, tensorboard_command
 st.title("Training", anchor=False)
 
 with components.errors_shown():
-    runs = {run.name: run for run in services.runs()}
+    runs = {run.name: run for run in services.training.runs()}
     st.caption(
         "Runs in the runs folder, and the one that the shipped model comes from. Accuracy is of clips that the "
         "answering network never heard. The Admin page starts new ones, and so does `make train`."

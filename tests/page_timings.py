@@ -102,7 +102,7 @@ def put(key: str, value: Any) -> Change:
 
 def pages() -> list[tuple[str, str, dict[str, str], Change | None, str]]:
     """Name, page, parameters of its address, a choice on it, and what was chosen."""
-    of_run = {"records": f"{services.RUN}{RUN}"}
+    of_run = {"records": f"{services.records.RUN}{RUN}"}
     log = {"drift": "log"}
     section = state.FAILURES_SECTION.name
 
@@ -145,11 +145,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name, page, parameters, change, chosen in pages():
             if given.only.lower() not in name.lower():
                 continue
-            source = parameters.get("records", services.LOG)
+            source = parameters.get("records", services.records.LOG)
 
             def read(source: str = source) -> None:
                 with taken(reading):
-                    services.records(source)
+                    services.records.read(source)
 
             found = page_times(page, parameters, change, read)
             told = f"{found[1].cpu_s:.2f} ({chosen})" if len(found) > 1 else ""

@@ -128,7 +128,7 @@ def test_an_action_after_the_sign_in_ended_does_nothing(
 ) -> None:
     monkeypatch.setattr("core.jobs.LocalTrainer._set_going", lambda self: None)
     page = sign_in(world())
-    services.gate().sign_out(page.session_state[state.TICKET.name])
+    services.administration.gate().sign_out(page.session_state[state.TICKET.name])
     page = page.button(key="admin_launch").click().run()
     assert jobs_in(tmp_path / "runs") == []
     assert page.button[0].label == "Sign in"
@@ -169,7 +169,7 @@ def test_a_finished_run_is_promoted_and_taken_back(
     page = page.button(key="admin_promote").click().run()
     assert not page.error
     assert "promoted from mine by admin" in words_on(page)
-    assert services.settings().artifact.parent == tmp_path / "runs" / "served"
+    assert services.environment.settings().artifact.parent == tmp_path / "runs" / "served"
     page = page.button(key="admin_roll_back").click().run()
     assert "the shipped model" in words_on(page)
     assert [action for _, action, _ in actions(tmp_path)] == ["roll back", "promote", "sign in"]

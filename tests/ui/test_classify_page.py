@@ -16,7 +16,7 @@ from streamlit.testing.v1 import AppTest
 
 from app import state, words
 from app.components import browser_format, result_json
-from app.services import Sound
+from app.services.sounds import Sound
 from core.classifier import Classifier
 from core.explain import explain
 from core.figures.picture import result_picture

@@ -163,8 +163,8 @@ def test_an_upload_is_never_told_by_the_protocol_of_a_run_of_that_name(
     monkeypatch.setenv("EARSHOT_RUNS_DIR", str(tmp_path / "runs"))
     shutil.copytree(SHIPPED_RUN, tmp_path / "runs" / "upload")
     metrics = json.loads((SHIPPED_RUN / "metrics.json").read_text(encoding="utf-8"))
-    assert services.protocol(shipped(), "run:upload") == metrics["protocol"]
-    assert services.protocol(shipped(), "upload") == "5 folds; nothing more is known"
+    assert services.records.protocol(shipped(), "run:upload") == metrics["protocol"]
+    assert services.records.protocol(shipped(), "upload") == "5 folds; nothing more is known"
 
 
 def card(open_app: Open, artifact: Path) -> str:

@@ -61,7 +61,7 @@ def test_the_shipped_run_is_there_from_the_first_minute(page: AppTest) -> None:
 
 def test_a_choice_is_in_the_url_and_outlives_the_page(page: AppTest) -> None:
     page.run()
-    page.selectbox[0].select(services.LOG).run()
+    page.selectbox[0].select(services.records.LOG).run()
     assert page.markdown[0].value == "0 records of 4 classes"
     assert page.query_params["records"] == "log"
     del page.query_params["records"]  # as Streamlit does when another page is opened
@@ -102,7 +102,7 @@ def test_a_path_outside_the_runs_is_refused(page: AppTest, tmp_path: Path) -> No
     page.run()
     assert page.selectbox[0].value == "shipped"
     with pytest.raises(Exception, match="Expected records of"):
-        services.records("run:../secret")
+        services.records.read("run:../secret")
 
 
 def test_an_upload_is_asked_for_read_and_kept(page: AppTest) -> None:
@@ -130,9 +130,11 @@ def test_the_same_records_are_computed_once(page: AppTest) -> None:
         asked.append(add)
         return len(records) + add
 
-    records = services.records("shipped")
+    records = services.records.read("shipped")
     again = records.take(np.arange(len(records)))
-    assert services.computed(count, records, 1) == services.computed(count, again, 1) == len(records) + 1
-    services.computed(count, records, 2)
-    services.computed(count, records.take(np.arange(3)), 2)
+    assert (
+        services.records.computed(count, records, 1) == services.records.computed(count, again, 1) == len(records) + 1
+    )
+    services.records.computed(count, records, 2)
+    services.records.computed(count, records.take(np.arange(3)), 2)
     assert asked == [1, 2, 2]

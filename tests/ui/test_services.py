@@ -8,7 +8,7 @@ import soundfile
 import streamlit as st
 
 from app import services, theme
-from app.services import Sound
+from app.services.sounds import Sound
 from core.backend import LocalBackend
 from core.classifier import Classifier
 from core.config import ROOT
@@ -45,30 +45,30 @@ def test_a_sound_is_known_by_its_bytes() -> None:
 
 
 def test_the_same_bytes_are_classified_once(backend: Counting) -> None:
-    first = services.classify(backend, tone(440))
+    first = services.sounds.classify(backend, tone(440))
     renamed = Sound.of("other.wav", tone(440).data)
-    assert services.classify(backend, renamed) is first
-    assert services.classify(backend, tone(441)) is not first
+    assert services.sounds.classify(backend, renamed) is first
+    assert services.sounds.classify(backend, tone(441)) is not first
     assert backend.asked == 2
 
 
 def test_an_error_is_raised_again_and_not_remembered(backend: Counting) -> None:
     for _ in range(2):
         with pytest.raises(AudioError, match="empty"):
-            services.classify(backend, Sound.of("empty.wav", b""))
+            services.sounds.classify(backend, Sound.of("empty.wav", b""))
     assert backend.asked == 2
 
 
 def test_explanations_are_kept_by_class_and_window(backend: Counting) -> None:
     sound = tone(440)
-    rain = services.explanation(backend, sound, label="rain", window=0)
+    rain = services.sounds.explanation(backend, sound, label="rain", window=0)
     assert rain.label == "rain"
-    assert services.explanation(backend, sound, label="rain", window=0) is rain
-    assert services.explanation(backend, sound, label="dog", window=0).label == "dog"
+    assert services.sounds.explanation(backend, sound, label="rain", window=0) is rain
+    assert services.sounds.explanation(backend, sound, label="dog", window=0).label == "dog"
 
 
 def test_the_picture_is_a_png(backend: Counting) -> None:
-    assert services.picture(backend, tone(440), 0).startswith(b"\x89PNG\r\n\x1a\n")
+    assert services.sounds.picture(backend, tone(440), 0).startswith(b"\x89PNG\r\n\x1a\n")
 
 
 def test_a_replaced_model_is_loaded_anew(artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,18 +77,18 @@ def test_a_replaced_model_is_loaded_anew(artifact: Path, tmp_path: Path, monkeyp
     for file in artifact.iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
     monkeypatch.setenv("EARSHOT_ARTIFACT", str(folder))
-    first = services.backend()
-    assert services.backend() is first
+    first = services.answering.backend()
+    assert services.answering.backend() is first
     (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
-    assert services.backend() is not first
+    assert services.answering.backend() is not first
 
 
 def test_one_clip_a_class_is_enough_to_listen_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_dataset(tmp_path, n_classes=3, folds=1, per_class_and_fold=1, duration_s=0.3)
     monkeypatch.setenv("EARSHOT_DATA_DIR", str(tmp_path))
-    dataset = services.dataset()
+    dataset = services.datasets.dataset()
     assert dataset is not None
-    assert [len(takes) for takes in services.samples(dataset).values()] == [1, 1, 1]
+    assert [len(takes) for takes in services.datasets.samples(dataset).values()] == [1, 1, 1]
 
 
 def test_the_palette_is_the_themes() -> None:

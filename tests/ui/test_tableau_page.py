@@ -89,13 +89,13 @@ def test_an_export_that_went_away_under_an_open_page_is_made_again(
     assert "share_of_true" in page.dataframe[1].value
     for folder in temporary.iterdir():
         shutil.rmtree(folder)
-    choice = services.tableau_choice((services.SHIPPED,), None, None, hyper.VERSION)
-    assert services.tableau_file(choice, "confusion.csv").startswith(b"run_id,true_label")
+    choice = services.tableau.choice((services.records.SHIPPED,), None, None, hyper.VERSION)
+    assert services.tableau.file(choice, "confusion.csv").startswith(b"run_id,true_label")
 
 
 def test_the_preview_shows_text_as_it_stands_in_the_file(tmp_path: Path) -> None:
     (tmp_path / "classes.csv").write_text('label,class_name,class_index\n"007","1e3",0\n"NA",,1\n')
-    head = services.csv_head(tmp_path / "classes.csv", 5)
+    head = services.tableau.csv_head(tmp_path / "classes.csv", 5)
     assert head["label"].tolist() == ["007", "NA"]
     assert head["class_name"].iloc[0] == "1e3"
     assert head["class_name"].isna().tolist() == [False, True]
@@ -132,7 +132,7 @@ def test_a_damaged_run_is_told_and_the_page_goes_on(open_app: OpenApp, tmp_path:
     (folder / "config.json").write_text('{"run_id": "broken", "class_names": ["a", "b"]}')
     (folder / "oof.parquet").write_bytes(b"no parquet")
     page = open_page(open_app, tmp_path)
-    page.multiselect(key=state.TABLEAU_RUNS.name).set_value([f"{services.RUN}broken"]).run()
+    page.multiselect(key=state.TABLEAU_RUNS.name).set_value([f"{services.records.RUN}broken"]).run()
     assert not page.exception
     assert "cannot be read" in page.error[0].value
 
@@ -147,9 +147,11 @@ def test_a_run_of_other_classes_is_told_beside_the_shipped_one(open_app: OpenApp
     table = given.table.assign(logits=list(given.logits), embedding=list(given.embedding))
     write_records(folder / "oof.parquet", table, given.class_names)
     page = open_page(open_app, tmp_path)
-    page.multiselect(key=state.TABLEAU_RUNS.name).set_value([services.SHIPPED, f"{services.RUN}other"]).run()
+    page.multiselect(key=state.TABLEAU_RUNS.name).set_value(
+        [services.records.SHIPPED, f"{services.records.RUN}other"]
+    ).run()
     assert "Export them one at a time" in page.error[0].value
-    page.multiselect(key=state.TABLEAU_RUNS.name).set_value([f"{services.RUN}other"]).run()
+    page.multiselect(key=state.TABLEAU_RUNS.name).set_value([f"{services.records.RUN}other"]).run()
     assert not page.error
     assert rows(page)["predictions"] == 20
 

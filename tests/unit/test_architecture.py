@@ -154,3 +154,11 @@ def test_core_knows_neither_the_app_nor_remote_inference() -> None:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             assert not {name.split(".")[0] for name in names} & {"streamlit", "modal", "pickle"}, path
+
+
+def test_the_app_keeps_nothing_between_sessions_outside_its_services() -> None:
+    caches = {"cache_resource", "cache_data"}
+    for path in [*(ROOT / "app").rglob("*.py"), *(ROOT / "pages").rglob("*.py")]:
+        nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        found = {node.attr for node in nodes if isinstance(node, ast.Attribute)} & caches
+        assert not found or path.parent.name == "services", path
