@@ -31,8 +31,9 @@ from core.dataset import Clip, Dataset, load_dataset
 from core.errors import RecordsError
 from core.inference import leave_cores_free
 from core.parquet import write_parquet
+from core.record_tables import record_set
 from core.records import Prediction
-from core.recordset import TRAINED_ON, RecordSet, record_set
+from core.recordset import TRAINED_ON, RecordSet
 from core.robustness import add_noise, gain, low_pass
 
 DEMO_FILE = Path(__file__).parent / "assets" / "drift_demo.parquet"

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from core.config import ROOT
-from core.recordset import CLASS_NAMES_KEY
+from core.record_files import CLASS_NAMES_KEY
 
 CHUNK = 100_000
 PARTS = (0.01, 0.1, 1.0)

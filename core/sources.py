@@ -18,8 +18,10 @@ from core.artifact import Manifest, read_manifest
 from core.config import SHIPPED_ARTIFACT, SHIPPED_RUN
 from core.descriptors import NAMES
 from core.errors import ArtifactError, RecordsError
+from core.record_files import read_records
+from core.record_tables import record_set
 from core.records import Prediction
-from core.recordset import RecordSet, read_records, record_set
+from core.recordset import RecordSet
 from core.store import Store
 from core.training.runs import RunFolder
 from core.unknown import UnknownRule

@@ -18,7 +18,8 @@ from core.artifact import Manifest
 from core.config import SHIPPED_RUN
 from core.descriptors import NAMES
 from core.errors import EarshotError, RecordsError
-from core.recordset import RecordSet, record_set
+from core.record_tables import record_set
+from core.recordset import RecordSet
 from core.sources import of_path
 from core.store import Store
 from core.tableau.schema import safe_text

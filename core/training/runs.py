@@ -27,7 +27,7 @@ from core.config import Frozen, TrainConfig
 from core.dataset import Dataset
 from core.errors import RunError
 from core.parquet import write_parquet
-from core.recordset import write_records
+from core.record_files import write_records
 
 State = Literal["running", "finished", "failed"]
 JOB_FILE, JOB_LOG = "job.json", "job.log"  # of a run that somebody queued: there before the run begins

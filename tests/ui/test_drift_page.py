@@ -19,7 +19,7 @@ from core.classifier import Classifier
 from core.config import AudioConfig, FeatureConfig, ModelConfig
 from core.drift_demo import PRESETS
 from core.model import AudioResNet
-from core.recordset import write_records
+from core.record_files import write_records
 from core.store import Store
 from tests.answers import answers
 from tests.synthetic_dataset import write_dataset

@@ -16,7 +16,8 @@ from core.classifier import Classifier
 from core.config import SHIPPED_ARTIFACT, SHIPPED_RUN
 from core.diagnostics.classification import confused_pairs
 from core.drift_demo import recorded_demo
-from core.recordset import RecordSet, write_records
+from core.record_files import write_records
+from core.recordset import RecordSet
 from core.sources import shipped
 from core.store import Store
 from tests.answers import answers

@@ -17,8 +17,8 @@ from core.audio import write_wav
 from core.classifier import Classifier
 from core.config import SHIPPED_RUN
 from core.diagnostics.classification import confused_pairs
+from core.record_files import write_records
 from core.records import NONE_OF_THE_CLASSES
-from core.recordset import write_records
 from core.sources import shipped
 from core.store import Store
 from core.training.runs import RunFolder

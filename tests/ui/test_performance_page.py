@@ -17,7 +17,7 @@ from app import services
 from core.artifact import fingerprint_of
 from core.config import SHIPPED_ARTIFACT, SHIPPED_RUN
 from core.diagnostics.classification import confused_pairs, performance
-from core.recordset import write_records
+from core.record_files import write_records
 from core.report import SCORE_NAMES
 from core.sources import shipped
 

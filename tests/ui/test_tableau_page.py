@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 from app import services, state, tableau_export
 from core.artifact import read_manifest
 from core.config import ROOT, SHIPPED_ARTIFACT
-from core.recordset import write_records
+from core.record_files import write_records
 from core.store import Store
 from core.tableau import hyper, schema
 from tests.tableau_log import fill

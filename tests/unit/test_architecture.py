@@ -26,7 +26,7 @@ LAYERS = [
     {"core.inference"},
     {"core.artifact", "core.calibration", "core.unknown", "core.occlusion"},
     {"core.classifier", "core.store", "core.dropped"},
-    {"core.explain", "core.gold", "core.recordset"},
+    {"core.explain", "core.gold", "core.recordset", "core.record_tables", "core.record_files"},
     {"core.drift_demo"},
     {"core.training", "core.training.runs", "core.training.curves"},
     {"core.jobs"},

@@ -12,7 +12,8 @@ from core.diagnostics.design_effect import (
     worth_of_rates,
 )
 from core.diagnostics.two_sample import class_mix
-from core.recordset import RecordSet, record_set
+from core.record_tables import record_set
+from core.recordset import RecordSet
 
 
 @pytest.fixture

@@ -25,7 +25,8 @@ from core.diagnostics.classification import (
 )
 from core.errors import RecordsError
 from core.families import FAMILIES, by_family, family_of
-from core.recordset import RecordSet, record_set
+from core.record_tables import record_set
+from core.recordset import RecordSet
 
 ESC10 = ("dog", "rooster", "rain", "sea_waves", "crackling_fire", "crying_baby", "sneezing", "clock_tick", "helicopter")
 

@@ -33,7 +33,8 @@ from core.diagnostics.selective import (
     threshold_for,
     threshold_table,
 )
-from core.recordset import RecordSet, record_set
+from core.record_tables import record_set
+from core.recordset import RecordSet
 
 NAMES = ("a", "b", "c", "d")
 

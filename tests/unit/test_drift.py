@@ -26,7 +26,8 @@ from core.diagnostics.drift_tables import (
     distribution_table,
     over_time,
 )
-from core.recordset import RecordSet, record_set
+from core.record_tables import record_set
+from core.recordset import RecordSet
 from core.sources import shipped
 from tests.simulate_drift import draw, false_alarm, false_alarm_by_recording, false_alarm_of_clips, power, shifted
 

@@ -10,8 +10,8 @@ from core.audio import write_wav
 from core.classifier import Classifier
 from core.config import Limits
 from core.errors import RecordsError, StoreError
+from core.record_tables import record_set
 from core.records import NONE_OF_THE_CLASSES
-from core.recordset import record_set
 from core.sources import of_log
 from core.store import Store
 

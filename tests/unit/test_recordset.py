@@ -11,7 +11,9 @@ import pytest
 from scipy.special import softmax
 
 from core.errors import RecordsError
-from core.recordset import FRAME_COLUMNS, RecordSet, read_records, record_set, write_records
+from core.record_files import read_records, write_records
+from core.record_tables import record_set
+from core.recordset import FRAME_COLUMNS, RecordSet
 
 NAMES = ("dog", "rain", "wind")
 

@@ -3,7 +3,8 @@ import pandas as pd
 import pytest
 
 from core.diagnostics.selection import Selection, is_right, place_of, positions, true_labels
-from core.recordset import RecordSet, record_set
+from core.record_tables import record_set
+from core.recordset import RecordSet
 
 NAMES = ("dog", "rain")
 

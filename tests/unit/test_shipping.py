@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from core import cli
 from core.artifact import load_artifact
 from core.errors import RunError
-from core.recordset import read_records
+from core.record_files import read_records
 from core.training.curves import read_curves
 from core.training.runs import RunFolder
 from core.training.shipping import restore, ship

@@ -25,7 +25,9 @@ from core.cli import main
 from core.config import SHIPPED_ARTIFACT, SHIPPED_RUN, Settings
 from core.diagnostics.calibration import bin_index, expected_calibration_error
 from core.errors import EarshotError, ExportError, RecordsError
-from core.recordset import RecordSet, record_set, write_records
+from core.record_files import write_records
+from core.record_tables import record_set
+from core.recordset import RecordSet
 from core.sources import of_log, shipped
 from core.store import Store
 from core.tableau import demonstrations, files, gold_tables, hyper, parts, schema, sources, tables, workbook

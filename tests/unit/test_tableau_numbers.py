@@ -27,7 +27,8 @@ from core.diagnostics.failures import ranked_errors
 from core.diagnostics.measures import calibration_table
 from core.diagnostics.selective import risk_coverage_table, selection
 from core.drift_demo import recorded_demo
-from core.recordset import RecordSet, write_records
+from core.record_files import write_records
+from core.recordset import RecordSet
 from core.sources import of_log, of_path, shipped
 from core.store import Store
 from core.tableau import demonstrations, gold_tables, parts, schema

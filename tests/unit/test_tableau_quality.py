@@ -19,8 +19,8 @@ from core.dataset import Clip
 from core.evaluation import evaluate
 from core.model import AudioResNet
 from core.quality import assess
+from core.record_files import write_records
 from core.records import QualityCode
-from core.recordset import write_records
 from core.store import Store
 from core.tableau import files, hyper, parts, schema, tables
 from core.tableau.export import Exported, export
