@@ -13,7 +13,8 @@ from core.classifier import Classifier
 from core.config import Frozen, Settings
 from core.errors import AudioError, BackendError
 from core.explain import Explanation, explain
-from core.jobs import LocalTrainer, Trainer
+from core.jobs import Trainer
+from core.local_jobs import LocalTrainer
 from core.records import Prediction
 
 

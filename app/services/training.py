@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def trainers() -> dict[Where, Trainer]:
     """Where training can run: on this machine, and on Modal where its client is set up."""
-    from core.jobs import LocalTrainer
+    from core.local_jobs import LocalTrainer
 
     runs_dir = environment.settings().runs_dir
     here: dict[Where, Trainer] = {"local": LocalTrainer(runs_dir)}

@@ -12,7 +12,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from core.artifact import read_manifest
 from core.config import Settings
-from core.jobs import LocalTrainer, jobs_in
+from core.jobs import jobs_in
+from core.local_jobs import LocalTrainer
 from tests.browser.serving import ANSWER_MS, serve, settle, upload
 from tests.synthetic_dataset import write_dataset
 

@@ -10,7 +10,8 @@ from streamlit.testing.v1 import AppTest
 from app import services, state
 from core.classifier import Classifier
 from core.config import ROOT, SHIPPED_ARTIFACT
-from core.jobs import Process, TrainingRequest, create_job, jobs_in, save_job
+from core.jobs import TrainingRequest, create_job, jobs_in, save_job
+from core.processes import Process
 from core.store import Store
 from core.training.runs import RunFolder
 from tests.synthetic_dataset import write_dataset
@@ -103,7 +104,7 @@ def test_the_right_token_opens_the_page_and_leaves_no_trace_of_itself(world: Cal
 def test_a_launch_queues_what_was_asked(
     world: Callable[..., AppTest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.jobs.LocalTrainer._set_going", lambda self: None)
+    monkeypatch.setattr("core.local_jobs.LocalTrainer._set_going", lambda self: None)
     page = sign_in(world())
     assert "toy: 8 clips, 2 classes, 2 folds" in words_on(page)
     page.selectbox(key=state.LAUNCH_FOLD.name).set_value(2)
@@ -126,7 +127,7 @@ def test_a_launch_queues_what_was_asked(
 def test_an_action_after_the_sign_in_ended_does_nothing(
     world: Callable[..., AppTest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.jobs.LocalTrainer._set_going", lambda self: None)
+    monkeypatch.setattr("core.local_jobs.LocalTrainer._set_going", lambda self: None)
     page = sign_in(world())
     services.administration.gate().sign_out(page.session_state[state.TICKET.name])
     page = page.button(key="admin_launch").click().run()
@@ -228,7 +229,7 @@ def test_an_identity_provider_replaces_the_token(
 def test_corrected_sounds_that_were_kept_are_offered_to_learn_from(
     world: Callable[..., AppTest], artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.jobs.LocalTrainer._set_going", lambda self: None)
+    monkeypatch.setattr("core.local_jobs.LocalTrainer._set_going", lambda self: None)
     page = go_to(sign_in(world()), "Own sounds")
     assert "No sound to learn from yet" in words_on(page)
     classifier = Classifier.from_artifact(artifact)

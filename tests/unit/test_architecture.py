@@ -9,6 +9,7 @@ from core.config import ROOT
 LAYERS = [
     {"core.errors", "core.hardware", "core.parquet"},
     {"core.config", "core", "core.families"},
+    {"core.processes"},
     {"core.records"},
     {"core.containers"},
     {"core.audio", "core.soundfiles"},
@@ -30,6 +31,7 @@ LAYERS = [
     {"core.drift_demo"},
     {"core.training", "core.training.runs", "core.training.curves"},
     {"core.jobs"},
+    {"core.local_jobs"},
     {"core.training.overview", "core.served", "core.admin", "core.adaptation"},
     {"core.administration"},
     {"core.backend", "core.bench", "core.wire"},

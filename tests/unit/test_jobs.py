@@ -15,23 +15,18 @@ from core.errors import RunError
 from core.jobs import (
     Job,
     JobState,
-    LocalTrainer,
-    Process,
     Progress,
     TrainingRequest,
-    _run_next,
-    _started,
-    alive,
     create_job,
-    end_group,
     ended_state,
     job_files,
     jobs_in,
-    members,
     progress_of,
     read_job,
     save_job,
 )
+from core.local_jobs import LocalTrainer, _run_next
+from core.processes import Process, alive, end_group, members, started
 from core.training.runs import JOB_LOG, RunConfig, RunFolder
 from tests.synthetic_dataset import write_dataset
 
@@ -140,7 +135,7 @@ def config_of(job: Job, toy: Path) -> RunConfig:
 
 
 def test_the_turn_is_kept_by_whoever_inherited_it(tmp_path: Path) -> None:
-    from core.jobs import _try_turn
+    from core.local_jobs import _try_turn
 
     turn = _try_turn(tmp_path)
     assert turn is not None
@@ -174,7 +169,7 @@ def test_two_jobs_of_the_same_second_get_folders_of_their_own(toy: Path, tmp_pat
 
 def test_a_process_is_known_by_its_id_and_its_start() -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    process = Process(pid=child.pid, started=_started(child.pid) or "")
+    process = Process(pid=child.pid, started=started(child.pid) or "")
     assert alive(process)
     assert not alive(process.model_copy(update={"started": "1"}))
     assert child.stdin is not None
@@ -200,12 +195,12 @@ def test_a_child_that_will_not_end_is_killed_though_its_parent_ended(monkeypatch
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
     try:
-        process = Process(pid=parent.pid, started=_started(parent.pid) or "")
+        process = Process(pid=parent.pid, started=started(parent.pid) or "")
         assert set(members(parent.pid)) == {parent.pid, child}
-        monkeypatch.setattr("core.jobs.END_S", 2.0)
+        monkeypatch.setattr("core.processes.END_S", 2.0)
         end_group(process)
         assert members(parent.pid) == []
-        assert _started(child) is None
+        assert started(child) is None
     finally:
         parent.kill()
         parent.wait()
@@ -216,11 +211,11 @@ def test_a_job_that_finished_before_it_could_be_cancelled_is_finished(
     toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = create_job(tmp_path, asked(toy))
-    me = Process(pid=os.getpid(), started=_started(os.getpid()) or "")
+    me = Process(pid=os.getpid(), started=started(os.getpid()) or "")
     save_job(job, state="running", process=me)
     folder = RunFolder(job.run)
     folder.begin(config_of(job, toy))
-    monkeypatch.setattr("core.jobs.end_group", lambda _: folder.write_status("finished", 2, 2))
+    monkeypatch.setattr("core.local_jobs.end_group", lambda _: folder.write_status("finished", 2, 2))
     assert LocalTrainer(tmp_path).cancel(job.id).state == "finished"
     assert read_job(job.run).state == "finished"
 
