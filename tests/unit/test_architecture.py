@@ -47,6 +47,7 @@ LAYERS = [
         "core.diagnostics.selection",
         "core.diagnostics.unknown",
         "core.diagnostics.drift_report",
+        "core.diagnostics.comparability",
         "core.diagnostics.design_effect",
         "core.diagnostics.two_sample",
         "core.diagnostics.clips",

@@ -16,7 +16,8 @@ from statsmodels.stats.multitest import multipletests
 from core.cli import main
 from core.config import SHIPPED_RUN
 from core.descriptors import NAMES
-from core.diagnostics.drift import compare, fold_share, networks, one_row_a_clip
+from core.diagnostics.comparability import fold_share, networks
+from core.diagnostics.drift import compare, one_row_a_clip
 from core.diagnostics.drift_report import DriftReport
 from core.diagnostics.drift_tables import (
     DAY_COLUMNS,
