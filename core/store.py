@@ -1,8 +1,7 @@
 """What was answered, what people said of it, what admins did: predictions, corrections, sounds if wanted, an audit.
 
-SQLite by default, PostgreSQL for more than one machine. A prediction that ``log`` has returned from is on disk: it
-survives the process, however that ends. Numbers that diagnostics read by the thousand are columns; logits and
-embeddings are little-endian float32.
+A prediction that ``log`` has returned from is on disk: it survives the process, however that ends. Numbers that
+diagnostics read by the thousand are columns; logits and embeddings are little-endian float32.
 """
 
 from __future__ import annotations
@@ -11,99 +10,36 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 from numpy.typing import NDArray
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from core import descriptors
 from core.artifact import Manifest
+from core.database import (
+    AUDIT,
+    CORRECTIONS,
+    FACTS,
+    MODELS,
+    PREDICTIONS,
+    SOUNDS,
+    connect,
+    create_tables,
+    insert_once,
+    without_password,
+)
 from core.errors import StoreError
 from core.inference import softmax
 from core.records import Place, Prediction, QualityWarning, SourceFacts, WindowPrediction
 
 SCHEMA_VERSION = 1
 LABEL_CHARACTERS = 100
-SCHEMA_LOCK = 0x0EA2_5407  # any number that nothing else in the database locks
-CONNECT_S = 10  # how long PostgreSQL may take to take a connection
-SILENT_S = 30  # after which a connection that acknowledges nothing is given up
-BUSY_S = 30.0  # how long a writer waits for another one's transaction
-DIALECTS = ("sqlite", "postgresql")
 Origin = Literal["app", "api", "cli"]
-
-tables = sa.MetaData()
-
-_facts = sa.Table("store", tables, sa.Column("key", sa.String(32), primary_key=True), sa.Column("value", sa.Text))
-
-_models = sa.Table(
-    "models",
-    tables,
-    sa.Column("fingerprint", sa.String(64), primary_key=True),
-    sa.Column("class_names", sa.JSON, nullable=False),
-    sa.Column("temperature", sa.Double, nullable=False),
-    sa.Column("run_id", sa.Text, nullable=False),
-)
-
-_predictions = sa.Table(
-    "predictions",
-    tables,
-    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
-    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-    sa.Column("fingerprint", sa.ForeignKey("models.fingerprint"), nullable=False),
-    sa.Column("origin", sa.String(8), nullable=False),
-    sa.Column("name", sa.Text, nullable=False),
-    sa.Column("clip_id", sa.String(16), nullable=False, index=True),
-    sa.Column("predicted", sa.Text, nullable=False),
-    sa.Column("confidence", sa.Double, nullable=False),
-    sa.Column("entropy", sa.Double, nullable=False),
-    sa.Column("margin", sa.Double, nullable=False),
-    sa.Column("unknown", sa.Boolean, nullable=False),
-    sa.Column("unknown_score", sa.Double),
-    sa.Column("duration_s", sa.Double, nullable=False),
-    sa.Column("latency_ms", sa.Double, nullable=False),
-    sa.Column("backend", sa.String(32), nullable=False),
-    sa.Column("place", sa.JSON(none_as_null=True)),
-    sa.Column("logits", sa.LargeBinary, nullable=False),
-    sa.Column("embedding", sa.LargeBinary, nullable=False),
-    sa.Column("windows", sa.JSON, nullable=False),
-    sa.Column("quality", sa.JSON, nullable=False),
-    sa.Column("source", sa.JSON, nullable=False),
-    *(sa.Column(name, sa.Double) for name in descriptors.NAMES),
-    sa.Index("predictions_by_model_and_time", "fingerprint", "created_at"),
-)
-
-_corrections = sa.Table(
-    "corrections",
-    tables,
-    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
-    sa.Column("prediction_id", sa.ForeignKey("predictions.id"), nullable=False, index=True),
-    sa.Column("label", sa.Text, nullable=False),
-    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-)
-
-_sounds = sa.Table(
-    "sounds",
-    tables,
-    sa.Column("clip_id", sa.String(16), primary_key=True),
-    sa.Column("data", sa.LargeBinary, nullable=False),
-)
-
-_audit = sa.Table(
-    "audit",
-    tables,
-    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
-    sa.Column("at", sa.DateTime(timezone=True), nullable=False),
-    sa.Column("who", sa.Text, nullable=False),
-    sa.Column("action", sa.String(32), nullable=False),
-    sa.Column("subject", sa.Text, nullable=False),
-    sa.Column("outcome", sa.Text, nullable=False),
-)
 AUDIT_COLUMNS = ("at", "who", "action", "subject", "outcome")
 
 
@@ -127,24 +63,10 @@ class Store:
     @classmethod
     def open(cls, url: str) -> Store:
         """Connect to ``url`` and create what is missing. Raises ``StoreError``."""
-        try:
-            engine = sa.create_engine(url, **_options(url))
-            if engine.dialect.name not in DIALECTS:
-                raise ArgumentError(engine.dialect.name)
-        except (ArgumentError, NoSuchModuleError, ImportError) as exc:
-            raise StoreError(
-                "Expected a database URL such as sqlite:///data/earshot.sqlite3 or "
-                f"postgresql+psycopg://user@host/name, got {_without_password(url)!r} ({type(exc).__name__}). "
-                "Correct EARSHOT_DATABASE_URL.",
-                code="bad_database_url",
-            ) from exc
-        if engine.dialect.name == "sqlite":
-            sa.event.listen(engine, "connect", _tune_sqlite)
-        store = cls(engine)
+        store = cls(connect(url))
         try:
             with store._transaction() as connection:
-                _alone(connection)
-                tables.create_all(connection)
+                create_tables(connection)
                 store._check_version(connection)
         except StoreError:
             store.close()
@@ -181,19 +103,19 @@ class Store:
         if not answers:
             return []
         with self._transaction() as connection:
-            _insert_once(
+            insert_once(
                 connection,
-                _models,
+                MODELS,
                 fingerprint=manifest.fingerprint,
                 class_names=list(manifest.class_names),
                 temperature=manifest.temperature,
                 run_id=manifest.run_id,
             )
             for clip_id, data in (sounds or {}).items():
-                _insert_once(connection, _sounds, clip_id=clip_id, data=data)
+                insert_once(connection, SOUNDS, clip_id=clip_id, data=data)
             rows = [_row(prediction, name, origin) for name, prediction in answers]
             inserted = connection.execute(
-                sa.insert(_predictions).returning(_predictions.c.id, sort_by_parameter_order=True), rows
+                sa.insert(PREDICTIONS).returning(PREDICTIONS.c.id, sort_by_parameter_order=True), rows
             )
             return [int(row.id) for row in inserted]
 
@@ -201,9 +123,9 @@ class Store:
         """Raises ``StoreError`` with code ``no_prediction``."""
         with self._transaction() as connection:
             row = connection.execute(
-                sa.select(_predictions, _models.c.class_names, _models.c.temperature, _latest_label())
-                .join(_models)
-                .where(_predictions.c.id == prediction_id)
+                sa.select(PREDICTIONS, MODELS.c.class_names, MODELS.c.temperature, _latest_label())
+                .join(MODELS)
+                .where(PREDICTIONS.c.id == prediction_id)
             ).one_or_none()
         if row is None:
             raise StoreError(f"Expected a logged prediction, found none with id {prediction_id}.", code="no_prediction")
@@ -223,22 +145,22 @@ class Store:
         self.get(prediction_id)
         with self._transaction() as connection:
             connection.execute(
-                sa.insert(_corrections).values(prediction_id=prediction_id, label=label, created_at=datetime.now(UTC))
+                sa.insert(CORRECTIONS).values(prediction_id=prediction_id, label=label, created_at=datetime.now(UTC))
             )
 
     def models(self) -> pd.DataFrame:
         """One row a model that answered: fingerprint, run_id, n, first, last (UTC); the latest first."""
-        log = _predictions.c
+        log = PREDICTIONS.c
         query = (
             sa.select(
-                _models.c.fingerprint,
-                _models.c.run_id,
+                MODELS.c.fingerprint,
+                MODELS.c.run_id,
                 sa.func.count(log.id).label("n"),
                 sa.func.min(log.created_at).label("first"),
                 sa.func.max(log.created_at).label("last"),
             )
-            .join(_predictions)
-            .group_by(_models.c.fingerprint, _models.c.run_id)
+            .join(PREDICTIONS)
+            .group_by(MODELS.c.fingerprint, MODELS.c.run_id)
             .order_by(sa.desc("last"))
         )
         with self._transaction() as connection:
@@ -248,7 +170,7 @@ class Store:
     def class_names(self, fingerprint: str) -> tuple[str, ...]:
         """Raises ``StoreError`` with code ``no_model`` for a model that never answered here."""
         with self._transaction() as connection:
-            names = connection.scalar(sa.select(_models.c.class_names).where(_models.c.fingerprint == fingerprint))
+            names = connection.scalar(sa.select(MODELS.c.class_names).where(MODELS.c.fingerprint == fingerprint))
         if names is None:
             raise StoreError(f"No prediction here is by the model {fingerprint[:12]}.", code="no_model")
         return tuple(names)
@@ -268,9 +190,9 @@ class Store:
         ``last`` keeps the newest only.
         """
         left_out = {"windows", "quality", "source", "place"} | (set() if with_embedding else {"embedding"})
-        columns = [column for column in _predictions.c if column.name not in left_out]
+        columns = [column for column in PREDICTIONS.c if column.name not in left_out]
         query = _within(sa.select(*columns, _latest_label()), fingerprint, since, until)
-        query = query.order_by(_predictions.c.created_at.desc(), _predictions.c.id.desc())
+        query = query.order_by(PREDICTIONS.c.created_at.desc(), PREDICTIONS.c.id.desc())
         with self._transaction() as connection:
             result = connection.execute(query if last is None else query.limit(last))
             table = pd.DataFrame(result.all(), columns=list(result.keys()))
@@ -285,11 +207,9 @@ class Store:
         rows: int = 20_000,
     ) -> Iterator[pd.DataFrame]:
         """The same as ``records`` with ``quality``, in pieces of ``rows``: a log of any length in bounded memory."""
-        columns = [
-            column for column in _predictions.c if column.name not in {"windows", "source", "place", "embedding"}
-        ]
+        columns = [column for column in PREDICTIONS.c if column.name not in {"windows", "source", "place", "embedding"}]
         query = _within(sa.select(*columns, _latest_label()), fingerprint, since, until)
-        query = query.order_by(_predictions.c.created_at, _predictions.c.id)
+        query = query.order_by(PREDICTIONS.c.created_at, PREDICTIONS.c.id)
         with self._transaction() as connection:
             result = connection.execution_options(yield_per=rows).execute(query)
             names = list(result.keys())
@@ -298,15 +218,15 @@ class Store:
 
     def count(self, fingerprint: str | None, *, since: datetime | None = None, until: datetime | None = None) -> int:
         """How many answers of one model are logged; ``None``: of all."""
-        query = _within(sa.select(sa.func.count(_predictions.c.id)), fingerprint, since, until)
+        query = _within(sa.select(sa.func.count(PREDICTIONS.c.id)), fingerprint, since, until)
         with self._transaction() as connection:
             return int(connection.scalar(query) or 0)
 
     def version(self) -> tuple[int, int]:
         """Greatest ids of predictions and corrections: it tells when a cached reading of the log is out of date."""
         newest = sa.select(
-            sa.select(sa.func.max(_predictions.c.id)).scalar_subquery(),
-            sa.select(sa.func.max(_corrections.c.id)).scalar_subquery(),
+            sa.select(sa.func.max(PREDICTIONS.c.id)).scalar_subquery(),
+            sa.select(sa.func.max(CORRECTIONS.c.id)).scalar_subquery(),
         )
         with self._transaction() as connection:
             prediction, correction = connection.execute(newest).one()
@@ -315,26 +235,26 @@ class Store:
     def keep_sound(self, clip_id: str, data: bytes) -> None:
         """Store the file itself; the same file twice is stored once."""
         with self._transaction() as connection:
-            _insert_once(connection, _sounds, clip_id=clip_id, data=data)
+            insert_once(connection, SOUNDS, clip_id=clip_id, data=data)
 
     def sound(self, clip_id: str) -> bytes | None:
         """The file, or ``None`` where it was not kept."""
         with self._transaction() as connection:
-            data = connection.scalar(sa.select(_sounds.c.data).where(_sounds.c.clip_id == clip_id))
+            data = connection.scalar(sa.select(SOUNDS.c.data).where(SOUNDS.c.clip_id == clip_id))
         return None if data is None else bytes(data)
 
     def labelled_sounds(self) -> pd.DataFrame:
         """What people said of logged sounds, the latest word for each: ``clip_id, label, kept``, by clip."""
         said = (
-            sa.select(_predictions.c.clip_id, sa.func.max(_corrections.c.id).label("correction"))
-            .join(_corrections, _corrections.c.prediction_id == _predictions.c.id)
-            .group_by(_predictions.c.clip_id)
+            sa.select(PREDICTIONS.c.clip_id, sa.func.max(CORRECTIONS.c.id).label("correction"))
+            .join(CORRECTIONS, CORRECTIONS.c.prediction_id == PREDICTIONS.c.id)
+            .group_by(PREDICTIONS.c.clip_id)
             .subquery()
         )
         query = (
-            sa.select(said.c.clip_id, _corrections.c.label, _sounds.c.clip_id.is_not(None).label("kept"))
-            .join(_corrections, _corrections.c.id == said.c.correction)
-            .outerjoin(_sounds, _sounds.c.clip_id == said.c.clip_id)
+            sa.select(said.c.clip_id, CORRECTIONS.c.label, SOUNDS.c.clip_id.is_not(None).label("kept"))
+            .join(CORRECTIONS, CORRECTIONS.c.id == said.c.correction)
+            .outerjoin(SOUNDS, SOUNDS.c.clip_id == said.c.clip_id)
             .order_by(said.c.clip_id)
         )
         with self._transaction() as connection:
@@ -344,16 +264,16 @@ class Store:
         """Write down what an admin is about to do, before it is done; return its id once it is on disk."""
         row = {"at": datetime.now(UTC), "who": who, "action": action, "subject": subject, "outcome": outcome}
         with self._transaction() as connection:
-            return int(connection.execute(sa.insert(_audit).returning(_audit.c.id), row).scalar_one())
+            return int(connection.execute(sa.insert(AUDIT).returning(AUDIT.c.id), row).scalar_one())
 
     def end_action(self, action_id: int, outcome: str) -> None:
         """How it went."""
         with self._transaction() as connection:
-            connection.execute(sa.update(_audit).where(_audit.c.id == action_id).values(outcome=outcome))
+            connection.execute(sa.update(AUDIT).where(AUDIT.c.id == action_id).values(outcome=outcome))
 
     def actions(self, *, last: int = 100) -> pd.DataFrame:
         """What admins did: ``AUDIT_COLUMNS``, the latest first."""
-        query = sa.select(*(_audit.c[name] for name in AUDIT_COLUMNS)).order_by(_audit.c.id.desc()).limit(last)
+        query = sa.select(*(AUDIT.c[name] for name in AUDIT_COLUMNS)).order_by(AUDIT.c.id.desc()).limit(last)
         with self._transaction() as connection:
             table = pd.DataFrame(connection.execute(query).all(), columns=list(AUDIT_COLUMNS))
         return table.assign(at=pd.to_datetime(table["at"], utc=True))
@@ -366,77 +286,29 @@ class Store:
         except SQLAlchemyError as exc:
             reason = str(getattr(exc, "orig", None) or exc).splitlines()[0]
             raise StoreError(
-                f"The database {_without_password(str(self._engine.url))} did not take this: {reason}. Check that it "
+                f"The database {without_password(str(self._engine.url))} did not take this: {reason}. Check that it "
                 "runs, that its disk has space and that EARSHOT_DATABASE_URL is right.",
                 code="database",
             ) from exc
 
     def _check_version(self, connection: Connection) -> None:
-        found = connection.scalar(sa.select(_facts.c.value).where(_facts.c.key == "schema"))
+        found = connection.scalar(sa.select(FACTS.c.value).where(FACTS.c.key == "schema"))
         if found is None:
-            _insert_once(connection, _facts, key="schema", value=str(SCHEMA_VERSION))
+            insert_once(connection, FACTS, key="schema", value=str(SCHEMA_VERSION))
         elif found != str(SCHEMA_VERSION):
             raise StoreError(
-                f"Expected a database of schema {SCHEMA_VERSION}, {_without_password(str(self._engine.url))} has "
+                f"Expected a database of schema {SCHEMA_VERSION}, {without_password(str(self._engine.url))} has "
                 f"{found}. Use the Earshot that wrote it, or name another database in EARSHOT_DATABASE_URL.",
                 code="other_schema",
             )
 
 
-def _alone(connection: Connection) -> None:
-    """Until this transaction ends: two processes that start together must not create the same tables."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(SCHEMA_LOCK)))
-    else:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-def _insert_once(connection: Connection, table: sa.Table, **values: Any) -> None:
-    """Insert a row unless its key is there: two processes may try at the same moment."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(postgresql.insert(table).values(**values).on_conflict_do_nothing())
-    else:
-        connection.execute(sqlite.insert(table).values(**values).on_conflict_do_nothing())
-
-
-def _options(url: str) -> dict[str, Any]:
-    if not url.startswith("sqlite"):
-        limits = {"connect_timeout": CONNECT_S, "tcp_user_timeout": SILENT_S * 1000}
-        return {"pool_pre_ping": True, "connect_args": limits if url.startswith("postgresql") else {}}
-    path = sa.make_url(url).database
-    if path and path != ":memory:":
-        try:
-            Path(path).expanduser().parent.mkdir(parents=True, exist_ok=True)
-        except OSError as exc:
-            raise StoreError(
-                f"Expected a folder that can be written for the database {path}, got {exc.strerror}. "
-                "Name another one in EARSHOT_DATABASE_URL.",
-                code="database",
-            ) from exc
-    return {"connect_args": {"timeout": BUSY_S}}
-
-
-def _tune_sqlite(connection: Any, _: Any) -> None:
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode = WAL")  # readers do not wait for a writer
-    cursor.execute("PRAGMA synchronous = FULL")  # a commit is on disk when it returns
-    cursor.execute("PRAGMA foreign_keys = ON")
-    cursor.close()
-
-
-def _without_password(url: str) -> str:
-    try:
-        return sa.make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
-        return "something that is no URL"
-
-
 def _latest_label() -> sa.Label[str]:
     """The latest correction of each prediction."""
     return (
-        sa.select(_corrections.c.label)
-        .where(_corrections.c.prediction_id == _predictions.c.id)
-        .order_by(_corrections.c.id.desc())
+        sa.select(CORRECTIONS.c.label)
+        .where(CORRECTIONS.c.prediction_id == PREDICTIONS.c.id)
+        .order_by(CORRECTIONS.c.id.desc())
         .limit(1)
         .scalar_subquery()
         .label("label")
@@ -448,10 +320,10 @@ def _within(
 ) -> sa.Select[Any]:
     """Only answers of one model (``None``: of all) from ``since`` to before ``until``."""
     if fingerprint is not None:
-        query = query.where(_predictions.c.fingerprint == fingerprint)
+        query = query.where(PREDICTIONS.c.fingerprint == fingerprint)
     if since is not None:
-        query = query.where(_predictions.c.created_at >= since)
-    return query if until is None else query.where(_predictions.c.created_at < until)
+        query = query.where(PREDICTIONS.c.created_at >= since)
+    return query if until is None else query.where(PREDICTIONS.c.created_at < until)
 
 
 def _row(prediction: Prediction, name: str, origin: Origin) -> dict[str, Any]:

@@ -22,10 +22,11 @@ import sqlalchemy as sa
 
 from core.artifact import Manifest, read_manifest
 from core.config import ROOT, SHIPPED_ARTIFACT
+from core.database import CORRECTIONS, PREDICTIONS
 from core.descriptors import NAMES
 from core.inference import softmax
 from core.records import Prediction, QualityWarning, SourceFacts
-from core.store import Store, _corrections, _predictions, _row
+from core.store import Store, _row
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 BAD_NAMES = (
@@ -115,13 +116,13 @@ def fill_fast(store: Store, rows: int, manifest: Manifest) -> None:
         for i, row in enumerate(block):
             row |= {"clip_id": f"{start + i:016x}", "created_at": START + timedelta(seconds=start + i)}
         with store._engine.begin() as connection:
-            connection.execute(sa.insert(_predictions), block)
+            connection.execute(sa.insert(PREDICTIONS), block)
             labels = [
                 {"prediction_id": start + 1 + i, "label": label, "created_at": START}
                 for i, (_, _, label) in enumerate(pattern[: len(block)])
                 if label
             ]
-            connection.execute(sa.insert(_corrections), labels)
+            connection.execute(sa.insert(CORRECTIONS), labels)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -23,7 +23,7 @@ LAYERS = [
         "core.robustness",
         "core.dataset",
     },
-    {"core.model", "core.augment", "core.download", "core.synthetic_dataset"},
+    {"core.database", "core.model", "core.augment", "core.download", "core.synthetic_dataset"},
     {"core.inference"},
     {"core.artifact", "core.calibration", "core.unknown", "core.occlusion"},
     {"core.classifier", "core.store", "core.dropped"},
