@@ -8,6 +8,7 @@ from core.config import ROOT
 # A module may import from its own layer and from those before it.
 LAYERS = [
     {"core.errors", "core.hardware", "core.parquet"},
+    {"core.transfer"},
     {"core.config", "core", "core.families"},
     {"core.processes"},
     {"core.records"},

@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote
 
 import pytest
 
-from core import cli
+from core import cli, transfer
 from core import download as module
 from core.dataset import GOLD, load_dataset
 from core.download import CHECKSUMS, SOURCES, download, read_checksums
@@ -117,7 +117,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> bytes:
         writer.writeheader()
         writer.writerows(rows)
     monkeypatch.setattr(module, "CHECKSUMS", table)
-    monkeypatch.setattr(module, "CHUNK", 1_000)  # the archive has about 100,000 bytes
+    monkeypatch.setattr(transfer, "CHUNK", 1_000)  # the archive has about 100,000 bytes
     # load_dataset calls a set that no one publishes by its folder
     monkeypatch.setitem(SOURCES, "esc10", replace(SOURCES["esc10"], name="new", url="http://127.0.0.1:1/"))
     return zipped({f"ESC-10-553c/{row['upstream']}": original / "audio" / row["filename"] for row in rows})
@@ -269,7 +269,7 @@ def test_no_server_is_told_by_its_address_and_the_cause(small: bytes, tmp_path: 
 def test_an_address_that_cannot_be_is_not_tried_again(
     tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module.time, "sleep", lambda _: pytest.fail("waited for nothing"))
+    monkeypatch.setattr(transfer.time, "sleep", lambda _: pytest.fail("waited for nothing"))
     with pytest.raises(DatasetError) as caught:
         download("esc10", tmp_path / "new", url=url)
     assert caught.value.code == "unreachable"
@@ -410,7 +410,7 @@ def test_a_full_disk_is_told_with_what_to_do_and_does_no_harm(
 
     site.data = small
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module._Fetch if step == "_receive" else module, step, full)
+        patch.setattr(transfer.Transfer if step == "_receive" else module, step, full)
         error = refused(site, tmp_path / "new")
     assert error.code == "disk"
     assert "No space left on device. Free space" in str(error)
@@ -508,7 +508,7 @@ def golden(site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Site:
         writer.writeheader()
         writer.writerows(rows)
     monkeypatch.setattr(module, "CHECKSUMS", table)
-    monkeypatch.setattr(module, "CHUNK", 1_000)
+    monkeypatch.setattr(transfer, "CHUNK", 1_000)
     site.url = site.url.rpartition("/")[0]
     return site
 
