@@ -23,7 +23,7 @@ def adapt_panel(desk: Administration) -> None:
         "Sounds that were kept in the log and that somebody confirmed or corrected join the dataset, and the served "
         "model is trained on with both. It is judged as every model is, and serves nobody until you promote it."
     )
-    base = services.datasets.dataset()
+    base = services.datasets.configured()
     if base is None:
         st.info(
             "The model's own clips are needed beside yours, or it forgets them. Set `EARSHOT_DATA_DIR`, or download "

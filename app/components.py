@@ -69,7 +69,7 @@ def errors_shown() -> Iterator[None]:
         yield
     except BackendError as error:
         error_box(error)
-        if services.answering.answers_on() != "local":
+        if services.answering.where() != "local":
             _other_ways()
     except EarshotError as error:
         error_box(error)

@@ -163,7 +163,7 @@ def _from_demo() -> tuple[RecordSet, RecordSet]:
         "away, or put beside a fan? One model answered both sides, and was trained on these clips as recorded."
     )
     own = "your own choice"
-    dataset = services.datasets.dataset()
+    dataset = services.datasets.configured()
     condition = st.pills(
         "What happens to the sounds",
         [*PRESETS, *([own] if dataset else [])],

@@ -83,7 +83,7 @@ def _uploaded() -> RecordSet:
         key=state.RECORDS_UPLOAD.name,
     )
     if file:
-        state.RECORDS_FILE.set(services.records.RecordsFile.of(file.name, file.getvalue()))
+        state.RECORDS_FILE.set(services.records.Upload.of(file.name, file.getvalue()))
     kept = state.RECORDS_FILE.get()
     if kept is None:
         st.info("Give a file: one row an answer, held-out clips of any model.", icon=":material/table:")

@@ -57,7 +57,7 @@ def _record() -> Sound | None:
 
 
 def _sample(trained_on: str) -> Sound | None:
-    dataset = services.datasets.dataset()
+    dataset = services.datasets.configured()
     if dataset is None:
         offer_download()
         return None

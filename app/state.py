@@ -13,7 +13,7 @@ import streamlit as st
 
 if TYPE_CHECKING:
     from app.inspected import Place
-    from app.services.records import RecordsFile
+    from app.services.records import Upload
     from core.admin import Ticket
     from core.drift_demo import Degrading
     from core.errors import EarshotError, StoreError
@@ -71,7 +71,7 @@ CORRECTION_ERROR: Key[StoreError | None] = Key("label_error", None)  # of the la
 RECORDS: Key[str] = Key("records", "shipped")  # what every diagnostics page reads; the URL says it too
 RECORDS_PICKED: Key[str] = Key("records_picked", "shipped")  # the chooser on the page
 RECORDS_UPLOAD: Key[None] = Key("records_upload", None)  # st.file_uploader's own
-RECORDS_FILE: Key[RecordsFile | None] = Key("records_file", None)  # what came by it, kept over pages
+RECORDS_FILE: Key[Upload | None] = Key("records_file", None)  # what came by it, kept over pages
 RECORDS_CLASSES: Key[str] = Key("records_classes", "")  # names for a file that has none
 
 CONFUSION_SHOWN: Key[str] = Key("performance_shown", "counts")

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from app import components, services, state, words
-from app.services.tableau import Choice
 from core.tableau import hyper, schema
 from core.tableau.files import WIDE, ZIP
 from core.tableau.workbook import NAME as TWBX
@@ -45,7 +44,7 @@ CLOUD = """
 """
 
 
-def choose() -> Choice:
+def choose() -> services.tableau.Choice:
     """Runs, a window of the log, and for whom the extract is."""
     runs = [name for name in services.records.sources() if name != services.records.LOG]
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -102,7 +101,7 @@ def too_many(answers: int) -> bool:
     return True
 
 
-def made(choice: Choice) -> Exported:
+def made(choice: services.tableau.Choice) -> Exported:
     """The export of ``choice``, with its progress. Raises ``EarshotError``."""
     bar = st.progress(0.0, "Exporting…")
 
@@ -115,7 +114,7 @@ def made(choice: Choice) -> Exported:
         bar.empty()
 
 
-def downloads(choice: Choice, done: Exported) -> None:
+def downloads(choice: services.tableau.Choice, done: Exported) -> None:
     """The formats, each whole."""
     given = {
         TWBX: (
@@ -139,7 +138,9 @@ def downloads(choice: Choice, done: Exported) -> None:
         )
 
 
-def _download(choice: Choice, done: Exported, name: str, label: str, icon: str, says: str, *, key: str) -> None:
+def _download(
+    choice: services.tableau.Choice, done: Exported, name: str, label: str, icon: str, says: str, *, key: str
+) -> None:
     st.download_button(
         f"{label} ({words.megabytes(done.sizes[name])})",
         partial(services.tableau.file, choice, name),
@@ -153,7 +154,7 @@ def _download(choice: Choice, done: Exported, name: str, label: str, icon: str, 
 
 
 @st.fragment
-def contents(choice: Choice, done: Exported) -> None:
+def contents(choice: services.tableau.Choice, done: Exported) -> None:
     """The tables with their rows; the chosen one's first rows and its dictionary, as the files hold them."""
     st.subheader("What is in it", anchor=False)
     st.dataframe(

@@ -13,6 +13,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from core import descriptors
 from core.errors import StoreError
 
+SCHEMA_VERSION = 1
 SCHEMA_LOCK = 0x0EA2_5407  # any number that nothing else in the database locks
 CONNECT_S = 10  # how long PostgreSQL may take to take a connection
 SILENT_S = 30  # after which a connection that acknowledges nothing is given up
@@ -107,17 +108,25 @@ def connect(url: str) -> Engine:
 
 
 def create_tables(connection: Connection) -> None:
-    """Create what is missing; two processes may start together."""
-    _alone(connection)
-    TABLES.create_all(connection)
-
-
-def _alone(connection: Connection) -> None:
-    """Until this transaction ends: two processes that start together must not create the same tables."""
+    """Create what is missing. Whoever else wants to waits until this transaction ends."""
     if connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(SCHEMA_LOCK)))
     else:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+    TABLES.create_all(connection)
+
+
+def check_version(connection: Connection) -> None:
+    """Raise ``StoreError`` where another release made the tables; note in new ones that this one did."""
+    found = connection.scalar(sa.select(FACTS.c.value).where(FACTS.c.key == "schema"))
+    if found is None:
+        insert_once(connection, FACTS, key="schema", value=str(SCHEMA_VERSION))
+    elif found != str(SCHEMA_VERSION):
+        raise StoreError(
+            f"Expected a database of schema {SCHEMA_VERSION}, {without_password(str(connection.engine.url))} has "
+            f"{found}. Use the Earshot that wrote it, or name another database in EARSHOT_DATABASE_URL.",
+            code="other_schema",
+        )
 
 
 def insert_once(connection: Connection, table: sa.Table, **values: Any) -> None:

@@ -5,7 +5,7 @@
 A transfer that breaks off goes on where it stopped, if the server can; what arrived is checked against shipped
 checksums, of every clip (ESC-10, and its eleven gold clips, which come one by one) or of the whole archive (ESC-50);
 only then does the destination come into being. Nothing unverified ever lands, and members of the archive are written
-under names that we choose. requests rather than pooch, which cannot resume.
+under names that we choose.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Training jobs: asked for, queued, run in processes of their own, followed, cancelled, taken up again.
+"""Training jobs: what was asked, the state of each, what it said and how far it is.
 
 A job is a run folder with two more files, so its state survives every process: ``job.json`` (what was asked, the state,
 which process) and ``job.log`` (what the process said). ``core.local_jobs`` runs them here, ``core.remote`` on Modal.
@@ -135,9 +135,6 @@ class Trainer(Protocol):
     def resume(self, job_id: str) -> Job:
         """Queue a failed, cancelled or dead job again: it goes on at its last finished epoch."""
         ...
-
-
-# Job files: shared by every trainer.
 
 
 def create_job(runs_dir: Path, request: TrainingRequest, *, asked_by: str = "") -> Job:

@@ -35,7 +35,7 @@ from core.jobs import (
     save_job,
     status_of,
 )
-from core.processes import Process, alive, end_group, started
+from core.processes import Process, alive, end_group
 from core.training.runs import JOB_LOG
 
 NICENESS = 10  # training never slows the page or the API
@@ -182,7 +182,7 @@ def _run_next(runs_dir: Path, turn: int) -> bool:
                 pass_fds=(turn,),
                 start_new_session=True,
             )
-        process = Process(pid=training.pid, started=started(training.pid) or "")
+        process = Process.of(training.pid)
         running = {"state": "running", "started_at": started_at, "ended_at": None, "process": process}
         save_job(job, **running, epochs_before=done, log_start=said)
     training.wait()

@@ -21,10 +21,15 @@ class Process(Frozen):
     pid: int
     started: str
 
+    @classmethod
+    def of(cls, pid: int) -> Process:
+        """The process that has this id now, if any has."""
+        return cls(pid=pid, started=_started(pid) or "")
+
 
 def alive(process: Process) -> bool:
     """Whether this very process runs: its id may belong to another one by now."""
-    return process.started != "" and started(process.pid) == process.started
+    return process.started != "" and _started(process.pid) == process.started
 
 
 def end_group(process: Process) -> None:
@@ -64,7 +69,7 @@ def members(group: int) -> list[int]:
     return sorted(found)
 
 
-def started(pid: int) -> str | None:
+def _started(pid: int) -> str | None:
     """When the process started; None where there is none or only its exit status is left."""
     stat = Path(f"/proc/{pid}/stat")
     if Path("/proc/self/stat").exists():

@@ -39,7 +39,7 @@ def read_records(
     title: str | None = None,
     **facts: Any,
 ) -> RecordSet:
-    """Records of a Parquet file with the columns above, or of its bytes. Raises ``RecordsError``.
+    """Records of a Parquet file with the columns of ``core.record_tables``, or of its bytes. Raises ``RecordsError``.
 
     ``fallback_names`` are tried before the sorted labels where neither the caller nor the file names the classes.
     """
@@ -75,7 +75,7 @@ def read_records(
 def write_records(
     file: Path | io.BytesIO, table: pd.DataFrame, class_names: Sequence[str], *, fingerprint: str = ""
 ) -> None:
-    """Write records with their class names and their model's fingerprint; ``table`` has the columns above."""
+    """Write records, in the columns of ``core.record_tables``, with their class names and their model's fingerprint."""
     columns = pa.Table.from_pandas(table, preserve_index=False)
     metadata = (columns.schema.metadata or {}) | {CLASS_NAMES_KEY: json.dumps(list(class_names)).encode()}
     if fingerprint:
@@ -167,12 +167,12 @@ def _matrix(column: pa.ChunkedArray) -> NDArray[np.float32] | None:
         return None
     if array.null_count or len(array) == 0 or not _is_number(array.type.value_type):
         return None
-    lengths = np.asarray(array.value_lengths())
+    widths = np.asarray(array.value_lengths())
     flat = array.flatten()
-    if lengths.min() != lengths.max() or flat.null_count:
+    if widths.min() != widths.max() or flat.null_count:
         return None
     with np.errstate(over="ignore"):
-        return flat.to_numpy(zero_copy_only=False).astype(np.float32).reshape(len(array), int(lengths[0]))
+        return flat.to_numpy(zero_copy_only=False).astype(np.float32).reshape(len(array), int(widths[0]))
 
 
 def _is_number(kind: pa.DataType) -> bool:

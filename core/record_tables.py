@@ -51,7 +51,7 @@ def record_set(
     Raises ``RecordsError`` for missing columns or when nothing usable is left of a table that had rows.
     """
     check_columns([*table.columns, *([] if logits is None else ["logits"])])
-    names = _different(class_names)
+    names = _checked_names(class_names)
     usable = _Usable(len(table))
     logits = _logits(table, logits, names, usable)
     label = _true_classes(table["label"], names, usable, keep_others=keep_other_labels)
@@ -109,7 +109,7 @@ def check_columns(found: Sequence[str]) -> None:
         )
 
 
-def _different(class_names: Sequence[str]) -> tuple[str, ...]:
+def _checked_names(class_names: Sequence[str]) -> tuple[str, ...]:
     names = tuple(class_names)
     if len(set(names)) != len(names) or len(names) < 2:
         raise RecordsError(f"Expected at least two different class names, got {list(names)}.", code="bad_classes")

@@ -24,10 +24,10 @@ from core.artifact import Manifest
 from core.database import (
     AUDIT,
     CORRECTIONS,
-    FACTS,
     MODELS,
     PREDICTIONS,
     SOUNDS,
+    check_version,
     connect,
     create_tables,
     insert_once,
@@ -37,7 +37,6 @@ from core.errors import StoreError
 from core.inference import softmax
 from core.records import Place, Prediction, QualityWarning, SourceFacts, WindowPrediction
 
-SCHEMA_VERSION = 1
 LABEL_CHARACTERS = 100
 Origin = Literal["app", "api", "cli"]
 AUDIT_COLUMNS = ("at", "who", "action", "subject", "outcome")
@@ -67,7 +66,7 @@ class Store:
         try:
             with store._transaction() as connection:
                 create_tables(connection)
-                store._check_version(connection)
+                check_version(connection)
         except StoreError:
             store.close()
             raise
@@ -79,7 +78,7 @@ class Store:
     def check(self) -> None:
         """Raise ``StoreError`` where the database does not answer."""
         with self._transaction() as connection:
-            self._check_version(connection)
+            check_version(connection)
 
     def log(
         self, prediction: Prediction, manifest: Manifest, *, name: str, origin: Origin, sound: bytes | None = None
@@ -290,17 +289,6 @@ class Store:
                 "runs, that its disk has space and that EARSHOT_DATABASE_URL is right.",
                 code="database",
             ) from exc
-
-    def _check_version(self, connection: Connection) -> None:
-        found = connection.scalar(sa.select(FACTS.c.value).where(FACTS.c.key == "schema"))
-        if found is None:
-            insert_once(connection, FACTS, key="schema", value=str(SCHEMA_VERSION))
-        elif found != str(SCHEMA_VERSION):
-            raise StoreError(
-                f"Expected a database of schema {SCHEMA_VERSION}, {without_password(str(self._engine.url))} has "
-                f"{found}. Use the Earshot that wrote it, or name another database in EARSHOT_DATABASE_URL.",
-                code="other_schema",
-            )
 
 
 def _latest_label() -> sa.Label[str]:

@@ -1,4 +1,7 @@
-"""One file over HTTP: resumed where it broke off, tried again where that may help, bounded."""
+"""One file over HTTP: resumed where it broke off, tried again where that may help, bounded.
+
+requests rather than pooch, which cannot resume.
+"""
 
 from __future__ import annotations
 

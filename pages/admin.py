@@ -19,7 +19,7 @@ with components.errors_shown():
         st.caption(f"Signed in as {admin.name}.", width="stretch")
         st.button("Sign out", on_click=auth.sign_out, icon=":material/logout:", key="admin_sign_out")
 
-    desk = services.administration.of(auth.guard())
+    desk = services.administration.desk(auth.guard())
     served_panel(desk)
     train, own, models, audit = st.tabs(
         [

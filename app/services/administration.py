@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from core.dataset import Dataset
 
 
-def of(guard: Guard) -> Administration:
+def desk(guard: Guard) -> Administration:
     """What an admin can do, for whoever passes ``guard``."""
     from core.administration import Administration
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from core.jobs import Where
 
 
-def answers_on() -> Where:
+def where() -> Where:
     """Where sounds are answered: as this person chose, else as the settings say."""
     from app import state
 
@@ -28,15 +27,9 @@ def backend() -> Backend:
     """The chosen backend over the configured artifact; made again when its files change. Raises ``ArtifactError``."""
     given = environment.settings()
     stamp = environment.stamp(given.artifact)
-    if answers_on() == "modal":
+    if where() == "modal":
         return _modal_backend(given.artifact, stamp, given.runs_dir)
     return _backend(given.artifact, stamp, given.max_bytes, given.max_duration_s)
-
-
-def modal_is_set_up() -> bool:
-    """Whether this machine has a Modal token: where ``modal setup`` leaves it, or in the environment."""
-    config = Path(os.environ.get("MODAL_CONFIG_PATH", "~/.modal.toml")).expanduser()
-    return "MODAL_TOKEN_ID" in os.environ or config.is_file()
 
 
 @st.cache_resource(max_entries=2, show_spinner=False)

@@ -13,11 +13,10 @@ from app.services import environment
 if TYPE_CHECKING:
     from core.dataset import Clip, Dataset, Layout
 
-
 TAKES = 4  # sample clips offered of each class
 
 
-def dataset() -> Dataset | None:
+def configured() -> Dataset | None:
     """The configured dataset, or ``None`` where there is none yet. Raises ``DatasetError`` for a damaged one."""
     root = environment.settings().data_dir
     meta = root / "meta"

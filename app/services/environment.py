@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
 def settings() -> Settings:
     """The environment, read anew: it costs less than a millisecond. Raises ``SettingsError``."""
     return Settings.load()
+
+
+def modal_is_set_up() -> bool:
+    """Whether this machine has a Modal token: where ``modal setup`` leaves it, or in the environment."""
+    config = Path(os.environ.get("MODAL_CONFIG_PATH", "~/.modal.toml")).expanduser()
+    return "MODAL_TOKEN_ID" in os.environ or config.is_file()
 
 
 def stamp(folder: Path) -> tuple[int, ...]:
@@ -45,6 +52,7 @@ def manifest() -> Manifest:
 
 
 def manifest_of(artifact: Path) -> Manifest:
+    """The facts of any model, without loading it. Raises ``ArtifactError``."""
     return _manifest(artifact, stamp(artifact))
 
 

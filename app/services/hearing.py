@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from core.drift_demo import Degrading
     from core.recordset import RecordSet
 
-
 T = TypeVar("T")
 AT_ONCE = 8  # sounds between two signs of progress
 REFUSED = {  # codes of ``AudioError`` in plain words

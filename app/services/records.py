@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from core.diagnostics.classification import Comparison
     from core.recordset import RecordSet
 
-
 P = ParamSpec("P")
 T = TypeVar("T")
 SHIPPED, LOG, RUN = "shipped", "log", "run:"  # sources of records, as they stand in a URL; a run's name follows RUN
@@ -77,7 +76,7 @@ def _of_log(artifact: Path, stamp: tuple[int, ...], url: str, version: tuple[int
 
 
 @dataclass(frozen=True)
-class RecordsFile:
+class Upload:
     """A Parquet file that a person gave. Equal bytes have equal ``digest``s."""
 
     name: str
@@ -85,17 +84,17 @@ class RecordsFile:
     digest: str
 
     @classmethod
-    def of(cls, name: str, data: bytes) -> RecordsFile:
+    def of(cls, name: str, data: bytes) -> Upload:
         return cls(name, data, hashlib.sha256(data).hexdigest())
 
 
-def uploaded(file: RecordsFile, class_names: tuple[str, ...] = ()) -> RecordSet:
+def uploaded(file: Upload, class_names: tuple[str, ...] = ()) -> RecordSet:
     """``class_names`` in the order of the logits; empty: as the file says. Raises ``RecordsError``."""
     return _uploaded(file.digest, file.name, class_names, _file=file)
 
 
 @st.cache_resource(max_entries=4, show_spinner="Reading the records…")
-def _uploaded(digest: str, name: str, class_names: tuple[str, ...], *, _file: RecordsFile) -> RecordSet:
+def _uploaded(digest: str, name: str, class_names: tuple[str, ...], *, _file: Upload) -> RecordSet:
     from core.sources import of_bytes
 
     return of_bytes(_file.data, title=name, class_names=class_names or None)

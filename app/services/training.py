@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app.services import answering, environment, records
+from app.services import environment, records
 from core.config import SHIPPED_ARTIFACT, SHIPPED_RUN
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def trainers() -> dict[Where, Trainer]:
 
     runs_dir = environment.settings().runs_dir
     here: dict[Where, Trainer] = {"local": LocalTrainer(runs_dir)}
-    return here | {"modal": _modal_trainer(runs_dir)} if answering.modal_is_set_up() else here
+    return here | {"modal": _modal_trainer(runs_dir)} if environment.modal_is_set_up() else here
 
 
 @st.cache_resource(max_entries=2, show_spinner=False)

@@ -42,6 +42,7 @@ def trained_on(records: RecordSet) -> NDArray[np.bool_]:
 
 
 def said_of_answers(why_not: str, heard: NDArray[np.bool_] | None, fitted: bool) -> Iterator[str]:
+    """What of the answers was not compared and why, in words."""
     if fitted and not why_not:
         yield (
             "the model was trained on all clips of both sides, so these compare like with like; it is surer of them "

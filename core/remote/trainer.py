@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Coroutine
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +23,7 @@ from core.jobs import (
     job_files,
     jobs_in,
     log_tail,
+    now,
     progress_of,
     read_job,
     save_job,
@@ -76,7 +76,7 @@ class ModalTrainer:
         with job_files(self.runs_dir):
             current = read_job(job.run)
             if current.call_id == job.call_id:
-                done = {"state": state, "ended_at": _now(), "message": message}
+                done = {"state": state, "ended_at": now(), "message": message}
                 return save_job(current, **done) if current.active else current
         return self.cancel(job_id)  # it was launched, or resumed, meanwhile
 
@@ -87,7 +87,7 @@ class ModalTrainer:
         with job_files(self.runs_dir):
             job = read_job(job.run)
             _check_resumable(job)  # another process may have been quicker
-            anew = {"queued_at": _now(), "started_at": None, "ended_at": None, "message": "", "call_id": None}
+            anew = {"queued_at": now(), "started_at": None, "ended_at": None, "message": "", "call_id": None}
             job = save_job(job, state="queued", epochs_before=progress_of(job).epoch, **anew)
         return self._launch(job, given)
 
@@ -118,7 +118,7 @@ class ModalTrainer:
         except BaseException as exc:
             with job_files(self.runs_dir):
                 said = f"It could not be launched. {exc}".strip()
-                save_job(read_job(job.run), state="failed", ended_at=_now(), message=said)
+                save_job(read_job(job.run), state="failed", ended_at=now(), message=said)
             raise
         with job_files(self.runs_dir):
             current = read_job(job.run)
@@ -161,14 +161,14 @@ class ModalTrainer:
 
     def _never_launched(self, job: Job) -> Job:
         """``job``, of which no call is known: being launched now, or its launcher was killed."""
-        if (_now() - job.queued_at).total_seconds() < self._patience.launch_s:
+        if (now() - job.queued_at).total_seconds() < self._patience.launch_s:
             return job
         with job_files(self.runs_dir):
             current = read_job(job.run)
             if not current.active or current.call_id is not None or current.queued_at != job.queued_at:
                 return current
             said = "Whoever launched it ended before Modal had answered. Resume it."
-            return save_job(current, state="dead", ended_at=_now(), message=said)
+            return save_job(current, state="dead", ended_at=now(), message=said)
 
     def _observed(self, job: Job, call_id: str) -> Job:
         """``job`` as it is now, its run folder brought up to date. Raises ``BackendError``."""
@@ -183,8 +183,8 @@ class ModalTrainer:
             current = read_job(job.run)
             if current.state == state or current.call_id != call_id or not current.active:
                 return current
-            ended = {} if state in ACTIVE else {"ended_at": _now(), "message": message}
-            return save_job(current, state=state, started_at=current.started_at or _now(), **ended)
+            ended = {} if state in ACTIVE else {"ended_at": now(), "message": message}
+            return save_job(current, state=state, started_at=current.started_at or now(), **ended)
 
     async def _state_of(self, call_id: str) -> tuple[JobState, str]:
         """How the call of a job stands. Raises what says nothing of the job: no token, no connection."""
@@ -213,7 +213,3 @@ def _ended(outcome: dict[str, str]) -> tuple[JobState, str]:
 def _check_resumable(job: Job) -> None:
     if not job.resumable:
         raise RunError(f"Expected a job that stopped early, {job.id} is {job.state}.", code="not_resumable")
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

@@ -117,7 +117,7 @@ def _finish_tuned(config: CrossvalConfig, folder: RunFolder, members: Sequence[R
 
     Temperature, conformal quantile and the rule for unknown sounds stay the starting model's.
     """
-    runs = [_member(folder, member) for member in members if member.fold is not None]
+    runs = [_member(folder, member) for member in members if member.fold is not None and not member.left_out]
     found = [records for records in (run.records() for run in runs) if len(records)]
     metrics: dict[str, Any] = pool(pd.concat(found, ignore_index=True), config.class_names) if found else {"n": 0}
     metrics |= _circumstances(config, folder, members)

@@ -2,9 +2,9 @@
 
     python -m core ship RUN
 
-Weights of the members stay behind, 5 MB each, and so do their tables, which the run's own are made of. What is shipped
-is enough to go on from: ``restore`` makes a run folder of it again, to which ``crossval`` adds seeds and left-out
-classes without training the others anew.
+Weights of the members stay behind, 5 MB each, and so do their tables where the run's own are made of them. What is
+shipped is enough to go on from: ``restore`` makes a run folder of it again, to which ``crossval`` adds seeds and
+left-out classes without training the others anew.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from core.sources import of_run
 from core.training.curves import CONFUSIONS, CURVES, write_curves
 from core.training.runs import RunConfig, RunFolder, write_table
 
-FACTS = ("config.json", "status.json", "metrics.json")  # of the run and of each member
-TABLES = ("oof.parquet", "robustness.parquet", "unknown.parquet", CURVES, CONFUSIONS, MAPS)  # of the run alone
+FACTS = ("config.json", "status.json", "metrics.json")
+MEASURED = ("oof.parquet", "robustness.parquet", "unknown.parquet")
+DRAWN = (CURVES, CONFUSIONS, MAPS)
 
 
 def ship(run: RunFolder, *, to_run: Path = SHIPPED_RUN, to_artifact: Path = SHIPPED_ARTIFACT) -> None:
@@ -38,9 +39,10 @@ def ship(run: RunFolder, *, to_run: Path = SHIPPED_RUN, to_artifact: Path = SHIP
     draw_maps(run.path, of_run(run.path), artifact.reference)
     with tempfile.TemporaryDirectory(dir=to_run.parent, prefix=".shipping.") as part:
         staged = Path(part)
-        _copy(run.path, staged / "run", (*FACTS, *TABLES))
+        _copy(run.path, staged / "run", (*FACTS, *MEASURED, *DRAWN))
         for member in members:
-            _copy(member.path, staged / "run" / member.path.relative_to(run.path), FACTS)
+            kept = FACTS if _holds_all(run) else (*FACTS, *MEASURED)
+            _copy(member.path, staged / "run" / member.path.relative_to(run.path), kept)
         shutil.copytree(run.artifact, staged / "artifact")
         _replace(staged / "run", to_run)
         _replace(staged / "artifact", to_artifact)
@@ -50,26 +52,33 @@ def restore(folder: Path, *, from_run: Path = SHIPPED_RUN, from_artifact: Path =
     """Make ``folder`` the shipped cross-validation, so that it can go on. Raises ``RunError`` if it holds something."""
     if folder.exists() and any(folder.iterdir()):
         raise RunError(f"Expected a new folder to go on in, {folder} holds something. Choose another --run-id.")
-    shutil.copytree(from_run, folder, dirs_exist_ok=True)
-    run = RunFolder(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".restoring.") as part:
+        run = RunFolder(shutil.copytree(from_run, Path(part) / folder.name))
+        if _holds_all(run):
+            _give_back(run)
+        for member in run.members():
+            if member.config().fold is None:
+                shutil.copytree(from_artifact, member.artifact)
+        run.path.rename(folder)
+
+
+def _holds_all(run: RunFolder) -> bool:
+    """Whether the run's tables hold those of its members: not where it was tuned and could measure little."""
+    return run.unknown.exists() and run.robustness.exists()
+
+
+def _give_back(run: RunFolder) -> None:
+    """Each member the rows it wrote. Records of networks with classes left out were never among the run's."""
+    records, degraded, strangers = run.records(), pd.read_parquet(run.robustness), pd.read_parquet(run.unknown)
     for member in run.members():
         config = member.config()
         if config.fold is None:
-            shutil.copytree(from_artifact, member.artifact)
-        else:
-            _give_back(run, member, config)
-
-
-def _give_back(run: RunFolder, member: RunFolder, config: RunConfig) -> None:
-    """The rows that ``member`` wrote of the run's tables, which hold no records of networks with classes left out."""
-    strangers = pd.read_parquet(run.unknown) if run.unknown.exists() else None
-    if strangers is not None:
-        of_these = strangers[strangers["left_out"] == "+".join(config.left_out)]
-        write_table(member.unknown, _of(of_these, config))
-    if not config.left_out:
-        member.write_oof(_of(run.records(), config))
-        if run.robustness.exists():
-            write_table(member.robustness, _of(pd.read_parquet(run.robustness), config))
+            continue
+        write_table(member.unknown, _of(strangers[strangers["left_out"] == "+".join(config.left_out)], config))
+        if not config.left_out:
+            member.write_oof(_of(records, config))
+            write_table(member.robustness, _of(degraded, config))
 
 
 def _of(table: pd.DataFrame, config: RunConfig) -> pd.DataFrame:

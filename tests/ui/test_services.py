@@ -86,7 +86,7 @@ def test_a_replaced_model_is_loaded_anew(artifact: Path, tmp_path: Path, monkeyp
 def test_one_clip_a_class_is_enough_to_listen_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_dataset(tmp_path, n_classes=3, folds=1, per_class_and_fold=1, duration_s=0.3)
     monkeypatch.setenv("EARSHOT_DATA_DIR", str(tmp_path))
-    dataset = services.datasets.dataset()
+    dataset = services.datasets.configured()
     assert dataset is not None
     assert [len(takes) for takes in services.datasets.samples(dataset).values()] == [1, 1, 1]
 

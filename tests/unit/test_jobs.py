@@ -26,7 +26,7 @@ from core.jobs import (
     save_job,
 )
 from core.local_jobs import LocalTrainer, _run_next
-from core.processes import Process, alive, end_group, members, started
+from core.processes import Process, alive, end_group, members
 from core.training.runs import JOB_LOG, RunConfig, RunFolder
 from tests.synthetic_dataset import write_dataset
 
@@ -169,7 +169,7 @@ def test_two_jobs_of_the_same_second_get_folders_of_their_own(toy: Path, tmp_pat
 
 def test_a_process_is_known_by_its_id_and_its_start() -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    process = Process(pid=child.pid, started=started(child.pid) or "")
+    process = Process.of(child.pid)
     assert alive(process)
     assert not alive(process.model_copy(update={"started": "1"}))
     assert child.stdin is not None
@@ -195,12 +195,12 @@ def test_a_child_that_will_not_end_is_killed_though_its_parent_ended(monkeypatch
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
     try:
-        process = Process(pid=parent.pid, started=started(parent.pid) or "")
+        process = Process.of(parent.pid)
         assert set(members(parent.pid)) == {parent.pid, child}
         monkeypatch.setattr("core.processes.END_S", 2.0)
         end_group(process)
         assert members(parent.pid) == []
-        assert started(child) is None
+        assert not alive(Process.of(child))
     finally:
         parent.kill()
         parent.wait()
@@ -211,7 +211,7 @@ def test_a_job_that_finished_before_it_could_be_cancelled_is_finished(
     toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = create_job(tmp_path, asked(toy))
-    me = Process(pid=os.getpid(), started=started(os.getpid()) or "")
+    me = Process.of(os.getpid())
     save_job(job, state="running", process=me)
     folder = RunFolder(job.run)
     folder.begin(config_of(job, toy))

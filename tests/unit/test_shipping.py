@@ -63,6 +63,33 @@ def test_members_get_their_tables_back_from_the_runs_own(run: RunFolder, tmp_pat
             assert read_records(back.oof).class_names == read_records(member.oof).class_names
 
 
+def test_members_keep_their_own_tables_where_the_run_has_none_of_all(run: RunFolder, tmp_path: Path) -> None:
+    tuned = RunFolder(tmp_path / "tuned")
+    shutil.copytree(run.path, tuned.path)
+    for table in (tuned.unknown, tuned.robustness):  # of a tuned run that could measure some members alone
+        table.unlink()
+    ship(tuned, to_run=tmp_path / "run", to_artifact=tmp_path / "artifact")
+    restore(tmp_path / "cv", from_run=tmp_path / "run", from_artifact=tmp_path / "artifact")
+    for member in run.members():
+        back = RunFolder(tmp_path / "cv" / "members" / member.path.name)
+        for name in ("oof.parquet", "unknown.parquet", "robustness.parquet"):
+            assert (back.path / name).exists() == (member.path / name).exists(), (member.path.name, name)
+
+
+def test_a_restoring_that_was_broken_off_leaves_no_folder_behind(
+    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ship(run, to_run=tmp_path / "run", to_artifact=tmp_path / "artifact")
+
+    def full(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("core.training.shipping.write_table", full)
+    with pytest.raises(OSError, match="No space left"):
+        restore(tmp_path / "runs" / "cv", from_run=tmp_path / "run", from_artifact=tmp_path / "artifact")
+    assert not list((tmp_path / "runs").iterdir())
+
+
 def test_shipping_again_replaces_what_was_shipped(run: RunFolder, tmp_path: Path) -> None:
     for _ in range(2):
         ship(run, to_run=tmp_path / "run", to_artifact=tmp_path / "artifact")

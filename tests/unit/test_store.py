@@ -228,6 +228,6 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 
 def test_a_database_of_another_schema_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     Store.open(url).close()
-    monkeypatch.setattr("core.store.SCHEMA_VERSION", 2)
+    monkeypatch.setattr("core.database.SCHEMA_VERSION", 2)
     with pytest.raises(StoreError, match="Expected a database of schema 2"):
         Store.open(url)
