@@ -239,8 +239,9 @@ def train(
 )
 def train_member(dataset: str, run_id: str, member: str, of_call: str = "") -> dict[str, str]:
     """Train and measure one network of the cross-validation ``run_id``, unless the call that asked was cancelled."""
-    from core.training.crossval import CrossvalConfig, complete_member, is_complete, members_of
+    from core.training.crossval import CrossvalConfig, members_of
     from core.training.data import decode_clips
+    from core.training.members import complete_member, is_complete
 
     volume.reload()
     run = RunFolder(MOUNT / RUNS / run_id)

@@ -108,7 +108,7 @@ def save_artifact(folder: Path, net: AudioResNet, facts: Facts, reference: pd.Da
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as part:
         staged = Path(part) / folder.name
         staged.mkdir()
-        save_file({name: value.contiguous() for name, value in net.state_dict().items()}, staged / WEIGHTS)
+        _save_weights(net, staged / WEIGHTS)
         if reference is not None:
             write_parquet(staged / REFERENCE, pa.Table.from_pandas(reference, preserve_index=False))
         content = facts.model_dump(mode="json") | {
@@ -125,6 +125,13 @@ def save_artifact(folder: Path, net: AudioResNet, facts: Facts, reference: pd.Da
             folder.rename(Path(part) / "replaced")
         staged.rename(folder)
     return Manifest.model_validate(content)
+
+
+def _save_weights(net: AudioResNet, file: Path) -> None:
+    try:
+        save_file({name: value.contiguous() for name, value in net.state_dict().items()}, file)
+    except SafetensorError as exc:  # what a full disk is to safetensors
+        raise OSError(f"the weights could not be written ({exc})") from exc
 
 
 def _record_probe(net: AudioResNet, audio: AudioConfig) -> Probe:

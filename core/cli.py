@@ -255,7 +255,8 @@ def crossval(
 ) -> None:
     """Train every fold and seed and one model on all folds. Killed anywhere, the same command goes on."""
     from core.dataset import load_dataset
-    from core.training.crossval import CrossvalConfig, Means, cross_validate, left_out_named
+    from core.training.crossval import CrossvalConfig, cross_validate, left_out_named
+    from core.training.members import Means
     from core.training.runs import RunFolder, origin_of, train_config
     from core.training.shipping import restore
     from core.training.tuning import build_of, started_from

@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 
 from core.artifact import Artifact
 from core.audio import Waveform
@@ -121,8 +122,13 @@ def _nested_acceptance(rows: pd.DataFrame) -> dict[str, Any]:
     passed = rows[CHOSEN] <= rows["fold"].map(thresholds)
     excerpts = rows["kind"] == "excerpt"
     by_length = passed[excerpts].groupby(rows.loc[excerpts, "excerpt_s"]).mean().sort_index(ascending=False)
+    accepted, n = float(passed[known.index].mean()), int(known["clip_id"].nunique())
+    interval = binomtest(round(accepted * n), n).proportion_ci(0.95, method="wilson")
     return {
-        "accepted": float(passed[known.index].mean()),
+        "accepted": accepted,
+        "accepted_low": float(interval.low),
+        "accepted_high": float(interval.high),
+        "accepted_n": n,
         "accepted_excerpts": {f"{seconds:g}": float(share) for seconds, share in by_length.items()},
     }
 
@@ -135,9 +141,12 @@ def _separations_from_excerpts(rows: pd.DataFrame) -> dict[str, float]:
 
 
 def _separations(rows: pd.DataFrame, rng: np.random.Generator) -> dict[str, Any]:
-    """For every score: AUROC, AUPR and FPR95, each with value, low and high, and both n."""
+    """For every score: AUROC, AUPR and FPR95, each with value, low and high, and both n.
+
+    Networks without different classes answer for the same clips, which are then one piece of evidence.
+    """
     of_seeds = [
-        {name: asdict(separation(*_sides(group, name), rng=rng)) for name in SCORES}
+        {name: asdict(separation(*_sides(group, name), rng=rng, clips=_clips(group))) for name in SCORES}
         for _, group in rows[rows["kind"] != "excerpt"].groupby("seed")
     ]
     return {name: _mean([seed[name] for seed in of_seeds]) for name in SCORES}
@@ -158,6 +167,11 @@ def _by(rows: pd.DataFrame, column: str) -> dict[str, float]:
         same = known if column == "source" else known[known[column] == name]
         summary[str(name)] = auroc(same[CHOSEN].to_numpy(), group[CHOSEN].to_numpy())
     return summary
+
+
+def _clips(rows: pd.DataFrame) -> tuple[list[str], list[str]]:
+    is_known = rows["kind"] == "known"
+    return rows.loc[is_known, "clip_id"].to_list(), rows.loc[~is_known, "clip_id"].to_list()
 
 
 def _sides(rows: pd.DataFrame, score: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

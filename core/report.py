@@ -57,7 +57,11 @@ def _rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = [
         ("accuracy, pooled out of fold", f"**{_percent(metrics['accuracy'])}** (n = {metrics['n']}{over_seeds})"),
         ("its 95 % interval (Wilson)", interval),
-        ("by fold", ", ".join(_percent(value) for value in metrics["accuracy_by_fold"].values())),
+        (
+            "by fold",
+            f"{', '.join(_percent(value) for value in metrics['accuracy_by_fold'].values())} "
+            f"(sd {_percent(metrics['accuracy_sd_over_folds'])})",
+        ),
         ("macro-F1", f"{metrics['macro_f1']:.3f}"),
         ("weakest classes, recall", ", ".join(f"{name.replace('_', ' ')} {_percent(p)}" for name, p in weakest)),
         ("calibration error (ECE, 15 bins), raw", f"{before['ece']:.3f}"),
@@ -88,7 +92,7 @@ def _ensemble(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _circumstances(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
         ("protocol", metrics["protocol"]),
-        ("hardware", f"{metrics['hardware']}; {metrics['minutes']:.0f} minutes in all"),
+        ("hardware", f"{metrics['hardware']}; {metrics['minutes']:.0f} minutes, all networks added up"),
     ]
 
 
@@ -114,6 +118,8 @@ def _unknown(unknown: Mapping[str, Any]) -> list[str]:
     passed = [_interval(unknown[kind][chosen]["fpr95"]) for kind in kinds]
     aupr = [_interval(unknown[kind][chosen]["aupr"]) for kind in kinds]
     accepted = f"{_percent(unknown['accepted'])} of held-out clips, {_percent(unknown['accepted_wanted'])} wanted"
+    if "accepted_low" in unknown:  # not in runs of earlier releases
+        accepted += f" ({_percent(unknown['accepted_low'])} to {_percent(unknown['accepted_high'])})"
     parts = unknown.get("accepted_excerpts", {})
     shares = ", ".join(f"{_percent(share)} of {seconds} s" for seconds, share in parts.items())
     return [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,22 +34,52 @@ class Separation:
     fpr95: Interval
 
 
-def separation(known: Floats, unknown: Floats, *, rng: np.random.Generator, draws: int = 500) -> Separation:
-    """Compare scores of known and unknown sounds (higher is stranger). nan where either side is empty."""
+def separation(
+    known: Floats,
+    unknown: Floats,
+    *,
+    rng: np.random.Generator,
+    draws: int = 500,
+    clips: tuple[Sequence[str], Sequence[str]] | None = None,
+) -> Separation:
+    """Compare scores of known and unknown sounds (higher is stranger). nan where either side is empty.
+
+    ``clips`` name the sound behind each score where one may have several, of different networks: n then counts sounds,
+    and the bootstrap draws sounds with all their scores.
+    """
     measures: dict[str, Callable[[Floats, Floats], float]] = {"auroc": auroc, "aupr": aupr, "fpr95": fpr95}
+    blocks = [_Blocks(side) for side in (clips or (np.arange(known.size), np.arange(unknown.size)))]
+    n_known, n_unknown = (side.n for side in blocks)
     if not known.size or not unknown.size:
         empty = Interval(math.nan, math.nan, math.nan)
-        return Separation(known.size, unknown.size, empty, empty, empty)
+        return Separation(n_known, n_unknown, empty, empty, empty)
     resampled = {name: np.empty(draws) for name in measures}
     for draw in range(draws):
-        a, b = rng.choice(known, known.size), rng.choice(unknown, unknown.size)
+        a, b = known[blocks[0].resampled(rng)], unknown[blocks[1].resampled(rng)]
         for name, measure in measures.items():
             resampled[name][draw] = measure(a, b)
     intervals = {
         name: Interval(measure(known, unknown), *(float(q) for q in np.quantile(resampled[name], [0.025, 0.975])))
         for name, measure in measures.items()
     }
-    return Separation(known.size, unknown.size, **intervals)
+    return Separation(n_known, n_unknown, **intervals)
+
+
+class _Blocks:
+    """Positions of equal names, to be drawn together."""
+
+    def __init__(self, names: Sequence[str] | NDArray[np.int64]) -> None:
+        _, of, self._sizes = np.unique(np.asarray(names), return_inverse=True, return_counts=True)
+        self._rows = np.argsort(of, kind="stable")
+        self._starts = np.cumsum(self._sizes) - self._sizes
+        self.n = len(self._sizes)
+
+    def resampled(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Positions of ``n`` blocks drawn with replacement."""
+        drawn = rng.integers(self.n, size=self.n)
+        sizes = self._sizes[drawn]
+        first = np.repeat(self._starts[drawn] - (np.cumsum(sizes) - sizes), sizes)
+        return np.asarray(self._rows[first + np.arange(sizes.sum())])
 
 
 def auroc(known: Floats, unknown: Floats) -> float:

@@ -25,26 +25,36 @@ EXAMPLES = 4
 
 
 class Journal(Callback):
-    """Writes at the end of each epoch; ``latest`` holds the last epoch's numbers."""
+    """Writes at the end of each epoch; ``latest`` holds the last epoch's numbers, ``trained_s`` the time of all."""
 
     def __init__(self, config: RunConfig, folder: RunFolder) -> None:
         self.config, self.folder = config, folder
         self.latest: dict[str, float] = {}
+        self.trained_s = 0.0  # goes into each checkpoint: a resumed run knows the epochs before
         self._writer: SummaryWriter | None = None
         self._epoch_started = time.monotonic()
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         if trainer.is_global_zero:
-            # A resumed run writes on from its checkpoint; purge_step hides what a killed process wrote past it.
-            self._writer = SummaryWriter(str(self.folder.path), purge_step=trainer.current_epoch)
+            # A resumed run writes on from its checkpoint; purge_step hides what a killed process wrote past it. Epochs
+            # are counted from 1 on the board: current_epoch of them stand.
+            self._writer = SummaryWriter(str(self.folder.path), purge_step=trainer.current_epoch + 1)
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._epoch_started = time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"trained_s": self.trained_s}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.trained_s = float(state_dict["trained_s"])
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Classification) -> None:  # type: ignore[override]
         if not trainer.is_global_zero:
             return
         epoch, epochs = trainer.current_epoch + 1, self.config.train.epochs
+        seconds = time.monotonic() - self._epoch_started
+        self.trained_s += seconds
         validated = epoch % self.config.train.validate_every_epochs == 0  # otherwise val/* repeats an earlier epoch
         self.latest = {
             name: float(value)
@@ -60,7 +70,7 @@ class Journal(Callback):
         if epoch % max(1, epochs // PICTURES_A_RUN) == 0 or epoch == epochs:
             self._draw(pl_module, epoch)
         self.folder.write_status("running", epoch, epochs, self.latest)
-        log.info("%s", self._line(epoch, epochs, time.monotonic() - self._epoch_started))
+        log.info("%s", self._line(epoch, epochs, seconds))
 
     def close(self, metrics: dict[str, Any]) -> None:
         """Write hyper-parameters beside the final numbers."""

@@ -9,18 +9,21 @@ selected on the held-out fold.
 
 from __future__ import annotations
 
+import io
 import logging
 import math
 import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import lightning
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -36,7 +39,7 @@ from core.inference import infer
 from core.model import AudioResNet
 from core.training.data import ClipData, build_bank, decode_clips, derived_seed, generator
 from core.training.journal import Journal
-from core.training.runs import RunConfig, RunFolder
+from core.training.runs import RunConfig, RunFolder, write_atomically
 from core.training.tuning import adopt, before_and_after, heard_by, load_start
 
 log = logging.getLogger(__name__)
@@ -128,6 +131,18 @@ class Classification(lightning.LightningModule):
         return self.trainer.datamodule  # type: ignore[attr-defined]
 
 
+class WholeCheckpoints(TorchCheckpointIO):
+    """A checkpoint is there whole or not at all. Lightning's own passes through the system's temporary folder, and is a
+    plain copy where that is on another disk.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        data = io.BytesIO()
+        torch.save(checkpoint, data)  # straight to a full disk it would fail without saying why
+        write_atomically(Path(path), lambda part: part.write_bytes(data.getbuffer()))
+
+
 class OnceSaved(Callback):
     """Calls ``then`` at the start and whenever another epoch's checkpoint is on disk."""
 
@@ -146,31 +161,32 @@ def train(
     waves: Sequence[Waveform] | None = None,
     devices: int = 1,
     once_saved: Callable[[], None] | None = None,
+    with_bar: bool = True,
 ) -> None:
     """Run ``config`` to its end in ``folder``, going on from its last checkpoint where there is one.
 
     ``waves`` saves decoding when a caller trains many runs on one dataset; one for each of ``dataset.clips``, in order.
     ``devices`` share each epoch's clips, each with batches of its own (data-parallel).
     ``once_saved`` is called at the start and after each checkpoint, for whoever must carry the folder elsewhere.
+    ``with_bar`` shows each epoch's progress on a terminal.
     Raises ``RunError`` when the folder holds another run; marks the run failed and re-raises when training fails.
     """
+    if dataset.content_hash != config.dataset_hash:
+        raise RunError(
+            f"Expected the dataset that {config.run_id} was asked for, {config.dataset} with the content "
+            f"{config.dataset_hash[:12]}, got {dataset.name} at {dataset.root} with {dataset.content_hash[:12]}. "
+            "Give its folder as --data, or start another run.",
+            code="other_dataset",
+        )
     folder.begin(config)
-    with folder.lock():
+    with folder.lock(), folder.at_work():
         if folder.finished():
             log.info("run %s is finished already", config.run_id)
             return
         folder.write_status("running", 0, config.train.epochs)
-        try:
-            heard = decode_clips(dataset.clips, config.train.audio) if waves is None else waves
-            _train(config, dataset, folder, heard, devices, [] if once_saved is None else [OnceSaved(once_saved)])
-        except OSError as exc:
-            folder.mark_failed(exc)
-            raise RunError(
-                f"{folder.path} could not be written: {exc}. Free space, then repeat with --resume."
-            ) from exc
-        except BaseException as exc:
-            folder.mark_failed(exc)
-            raise
+        heard = decode_clips(dataset.clips, config.train.audio) if waves is None else waves
+        callbacks = [] if once_saved is None else [OnceSaved(once_saved)]
+        _train(config, dataset, folder, heard, devices, callbacks, with_bar)
 
 
 def _train(
@@ -180,11 +196,12 @@ def _train(
     waves: Sequence[Waveform],
     devices: int,
     callbacks: Sequence[Callback],
+    with_bar: bool,
 ) -> None:
-    started = time.monotonic()
+    started_s = time.monotonic()
     start = load_start(config)
     kept, in_fold = split(dataset.clips, config)
-    heard = heard_by(start)
+    heard = heard_by(start, dataset.clips)
     held_out = [i for i in in_fold if dataset.clips[i].filename not in heard]
     index = {name: target for target, name in enumerate(config.class_names)}
     target = [index.get(clip.label, -1) for clip in dataset.clips]
@@ -198,7 +215,8 @@ def _train(
     if start is not None:
         adopt(module.net, start, config.class_names)
     journal = Journal(config, folder)
-    fit(module, data, folder, [journal, *callbacks], devices=devices)
+    fit(module, data, folder, [journal, *callbacks], devices=devices, with_bar=with_bar)
+    fitted_s = time.monotonic()
 
     net = module.net.eval().float().cpu()
 
@@ -210,7 +228,7 @@ def _train(
     metrics = summarise(records, config.class_names) | {
         "protocol": _protocol(config),
         "hardware": hardware(),
-        "minutes": round((time.monotonic() - started) / 60, 2),
+        "minutes": _minutes(journal.trained_s, fitted_s - started_s, time.monotonic() - fitted_s),
     }
     if start is not None:
         metrics["start"] = before_and_after(start, net, *at(in_fold), config.class_names)
@@ -220,6 +238,11 @@ def _train(
     last = journal.latest or folder.status().metrics  # of another process where several devices trained
     folder.write_status("finished", config.train.epochs, config.train.epochs, last)
     journal.close(metrics)
+
+
+def _minutes(epochs_s: float, fitting_s: float, measuring_s: float) -> float:
+    """Of training and evaluation. ``epochs_s`` knows those before a resume, ``fitting_s`` what is around them."""
+    return round((max(epochs_s, fitting_s) + measuring_s) / 60, 2)
 
 
 def split(clips: Sequence[Clip], config: RunConfig) -> tuple[list[int], list[int]]:
@@ -232,8 +255,14 @@ def split(clips: Sequence[Clip], config: RunConfig) -> tuple[list[int], list[int
     names = {clips[i].filename for i in held_out}
     unheard = {clip.source_group for clip in clips if clip.filename in names | twins_of(names)}
     kept = [i for i in known if clips[i].fold != config.fold and clips[i].source_group not in unheard]
-    if not kept:
-        raise RunError(f"Expected clips outside fold {config.fold}, found none. Choose another --fold.")
+    missing = sorted(set(config.class_names) - {clips[i].label for i in kept})
+    if missing:
+        raise RunError(
+            f"Expected every class to have clips outside fold {config.fold} to learn from, {', '.join(missing)} "
+            f"{'has' if len(missing) == 1 else 'have'} none. Spread each class over two folds or more, or train on all "
+            "(--fold all).",
+            code="nothing_to_learn_from",
+        )
     return kept, held_out
 
 
@@ -262,7 +291,13 @@ def _protocol(config: RunConfig) -> str:
 
 
 def fit(
-    module: Classification, data: ClipData, folder: RunFolder, callbacks: list[Callback], *, devices: int = 1
+    module: Classification,
+    data: ClipData,
+    folder: RunFolder,
+    callbacks: list[Callback],
+    *,
+    devices: int = 1,
+    with_bar: bool = True,
 ) -> None:
     """Drive Lightning's trainer; go on from ``folder.checkpoint`` where it exists."""
     config = module.config
@@ -287,9 +322,10 @@ def fit(
             check_val_every_n_epoch=config.validate_every_epochs,
             num_sanity_val_steps=0,
             enable_model_summary=False,
-            enable_progress_bar=sys.stderr.isatty(),
+            enable_progress_bar=with_bar and sys.stderr.isatty(),
             default_root_dir=folder.path,
             devices=devices,
+            plugins=[WholeCheckpoints()],
             strategy="ddp_spawn" if devices > 1 else "auto",  # this process goes on alone when they are done
         )
         resume = folder.checkpoint if folder.checkpoint.exists() else None

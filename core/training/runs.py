@@ -95,10 +95,13 @@ class RunFolder:
 
         Lists named in ``may_grow`` may have got more items at their end since.
         """
-        if self.path.exists() and any(entry.name not in (JOB_FILE, JOB_LOG) for entry in self.path.iterdir()):
-            self._refuse_other(config, may_grow)
-        self.path.mkdir(parents=True, exist_ok=True)
-        write_text(self.path / "config.json", config.model_dump_json(indent=2))
+        try:
+            if self.path.exists() and any(map(_is_of_a_run, self.path.iterdir())):
+                self._refuse_other(config, may_grow)
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_text(self.path / "config.json", config.model_dump_json(indent=2))
+        except OSError as exc:
+            raise _refused_by_the_disk(self.path, exc) from exc
 
     def config(self) -> RunConfig:
         return RunConfig.model_validate_json(self._read("config.json"))
@@ -143,6 +146,18 @@ class RunFolder:
                     code="run_in_use",
                 ) from exc
             yield
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Mark the run failed where what is done within fails. Raises ``RunError`` for what the disk refuses."""
+        try:
+            yield
+        except OSError as exc:
+            self.mark_failed(exc)
+            raise _refused_by_the_disk(self.path, exc) from exc
+        except BaseException as exc:
+            self.mark_failed(exc)
+            raise
 
     def write_status(
         self, state: State, epoch: int, epochs: int, metrics: dict[str, float] | None = None, message: str = ""
@@ -244,6 +259,18 @@ def _value(text: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError:
         return text
+
+
+def _is_of_a_run(entry: Path) -> bool:
+    """Not of the job that asked for it, nor a lock or what a killed writer left."""
+    return entry.name not in (JOB_FILE, JOB_LOG) and not entry.name.startswith(".")
+
+
+def _refused_by_the_disk(folder: Path, exc: OSError) -> RunError:
+    return RunError(
+        f"{folder} could not be written: {exc}. Free space, then go on with the same run: what is finished stays.",
+        code="disk",
+    )
 
 
 def _damaged(file: Path, why: str) -> RunError:

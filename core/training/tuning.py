@@ -19,7 +19,7 @@ import torch
 from core.artifact import Artifact, load_artifact, read_manifest
 from core.audio import Waveform
 from core.config import AudioConfig
-from core.dataset import Clip
+from core.dataset import Clip, twins_of
 from core.errors import RunError
 from core.inference import infer
 from core.model import AudioResNet
@@ -86,9 +86,15 @@ def adopt(net: AudioResNet, start: Artifact, class_names: Sequence[str]) -> None
                 net.head.bias[row] = start.net.head.bias[known[name]]
 
 
-def heard_by(start: Artifact | None) -> frozenset[str]:
-    """File names of the clips that the starting network was trained on."""
-    return frozenset() if start is None or start.reference is None else frozenset(start.reference["clip_id"])
+def heard_by(start: Artifact | None, clips: Sequence[Clip]) -> frozenset[str]:
+    """File names of those ``clips`` that the starting network knows: it was trained on them, on others of the same
+    source recording, or on one that shares their audio.
+    """
+    if start is None or start.reference is None:
+        return frozenset()
+    names, recordings = set(start.reference["clip_id"]), set(start.reference["source_group"]) - {""}
+    known = names | twins_of(names)
+    return frozenset(clip.filename for clip in clips if clip.filename in known or clip.source_group in recordings)
 
 
 def before_and_after(
@@ -98,7 +104,7 @@ def before_and_after(
 
     On what the starting network heard its own accuracy flatters it; how far ``net`` falls below shows what it forgot.
     """
-    heard = heard_by(start)
+    heard = heard_by(start, clips)
     facts: dict[str, Any] = {"fingerprint": start.manifest.fingerprint}
     for kind, wanted in (("new", False), ("heard", True)):
         chosen = [i for i, clip in enumerate(clips) if (clip.filename in heard) == wanted]

@@ -92,6 +92,7 @@ LAYERS = [
     {"core.remote.backend", "core.remote.folders", "core.remote.mounted"},
     {"core.remote.trainer"},
     {"core.training.journal", "core.training.loop", "core.sources", "core.atlas"},
+    {"core.training.members"},
     {"core.training.crossval", "core.training.shipping"},
     {"core.serving", "core.serving.messages"},
     {

@@ -38,6 +38,16 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
     assert hits >= 33  # 38 expected
 
 
+def test_a_sound_that_two_networks_heard_is_one_piece_of_evidence() -> None:
+    known, unknown = scores()
+    names = [f"clip {i}" for i in range(200)], [f"other {i}" for i in range(150)]
+    once = separation(known, unknown, rng=np.random.default_rng(0), clips=names)
+    twice = separation(np.tile(known, 2), unknown, rng=np.random.default_rng(0), clips=(names[0] * 2, names[1]))
+    assert (twice.n_known, twice.n_unknown) == (200, 150)
+    assert twice.auroc == once.auroc
+    assert separation(np.tile(known, 2), unknown, rng=np.random.default_rng(0)).n_known == 400
+
+
 def test_an_empty_side_gives_nan() -> None:
     empty = separation(np.zeros(0), np.ones(3), rng=np.random.default_rng(0))
     assert np.isnan(empty.auroc.value)

@@ -1,26 +1,35 @@
 import dataclasses
+import io
 import logging
+import os
+import re
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from core.artifact import load_artifact
 from core.augment import Bank
-from core.config import AugmentConfig, ModelConfig, TrainConfig
+from core.config import ROOT, AugmentConfig, ModelConfig, TrainConfig
 from core.dataset import SHARED_AUDIO, Dataset, load_dataset
 from core.errors import DatasetError, RunError
 from core.evaluation import calibrate, pool, summarise
 from core.quality import assess
 from core.training import loop
-from core.training.crossval import CrossvalConfig, Means, Progress, cross_validate
+from core.training.crossval import CrossvalConfig, cross_validate
+from core.training.curves import read_curves
 from core.training.data import EpochShuffle, decode_clips, trim
-from core.training.runs import RunConfig, RunFolder
+from core.training.members import Means, Progress, epoch_bar
+from core.training.runs import RunConfig, RunFolder, write_atomically
 from tests.synthetic_dataset import write_dataset
 
 TINY = ModelConfig(stem_channels=8, stage_channels=(8, 16))
@@ -152,6 +161,34 @@ def test_a_run_killed_after_an_epoch_and_resumed_ends_with_the_same_weights(
     assert broken.status().state == "failed"
     loop.train(ask(dataset, **changes), dataset, broken)
     assert same_weights(whole, broken)
+    curves = read_curves(broken.path)
+    assert curves[curves["metric"] == "train/loss"]["epoch"].tolist() == [1, 2, 3, 4]
+
+
+def test_a_training_that_was_killed_outright_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "toy", n_classes=2, folds=2, per_class_and_fold=2)
+    asked = ["train", "--data", str(tmp_path / "toy"), "--epochs", "30", "--out", str(tmp_path)]
+    asked += ["--set", "model.stem_channels=8", "--set", "model.stage_channels=[8,16]", "--set", "augment.crop_s=0.3"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "core", *asked]
+    killed, whole = RunFolder(tmp_path / "killed"), RunFolder(tmp_path / "whole")
+    training = subprocess.Popen([*command, "--run-id", "killed"], cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not killed.checkpoint.exists() or killed.status().epoch < 3:
+        assert training.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    training.kill()
+    training.wait()
+    assert killed.status().state == "running"
+    assert killed.status().epoch < 30
+    resume = ["train", "--data", str(tmp_path / "toy"), "--resume", str(killed.path)]
+    for then in ([sys.executable, "-m", "core", *resume], [*command, "--run-id", "whole"]):
+        subprocess.run(then, cwd=ROOT, env=environment, check=True, capture_output=True)
+    assert same_weights(killed, whole)
+    pd.testing.assert_frame_equal(killed.records(), whole.records())
+    timed = {"minutes", "hardware"}
+    assert all(killed.metrics()[name] == value for name, value in whole.metrics().items() if name not in timed)
 
 
 @pytest.mark.slow
@@ -208,6 +245,114 @@ def test_a_run_that_breaks_says_why_in_its_status(
     assert "No space left" in run.status().message
 
 
+def no_space(*_: object, **__: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_a_disk_that_fills_up_while_a_checkpoint_is_written_costs_one_epoch(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, whole = RunFolder(tmp_path / "full"), RunFolder(tmp_path / "whole")
+    saved: list[Path] = []
+
+    def fills_up(path: Path, write: object) -> None:
+        if len(saved) == 2:
+            (path.parent / f".{path.name}.torn").write_bytes(b"half a checkpoint")
+            no_space()
+        saved.append(path)
+        write_atomically(path, write)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "write_atomically", fills_up)
+        with pytest.raises(RunError, match=r"No space left on device.*Free space") as caught:
+            loop.train(ask(dataset), dataset, run)
+    assert caught.value.code == "disk"
+    assert run.status().state == "failed"
+    assert torch.load(run.checkpoint, weights_only=True)["epoch"] == 1
+    loop.train(ask(dataset), dataset, run)
+    loop.train(ask(dataset), dataset, whole)
+    assert same_weights(run, whole)
+
+
+def test_a_disk_too_full_for_the_weights_is_told_as_that_and_training_is_kept(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunFolder(tmp_path / "full")
+
+    def full(*_: object) -> None:
+        raise SafetensorError("IoError(Os { code: 28, message: No space left on device })")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("core.artifact.save_file", full)
+        with pytest.raises(RunError, match="No space left") as caught:
+            loop.train(ask(dataset, epochs=1), dataset, run)
+    assert caught.value.code == "disk"
+    monkeypatch.setattr(loop.Classification, "training_step", lambda *_: pytest.fail("trained again"))
+    loop.train(ask(dataset, epochs=1), dataset, run)
+    assert run.status().state == "finished"
+
+
+def test_a_cross_validation_that_finds_the_disk_full_says_so_and_keeps_its_members(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ask(dataset, "cv", epochs=1).model_dump(exclude={"fold", "left_out"})
+    config = CrossvalConfig(folds=dataset.folds[:2], seeds=(0,), left_out_epochs=1, **asked)
+    folder = RunFolder(tmp_path / "cv")
+    with monkeypatch.context() as patch:
+        patch.setattr("core.training.crossval.write_table", no_space)
+        with pytest.raises(RunError, match="No space left") as caught:
+            cross_validate(config, dataset, folder)
+    assert caught.value.code == "disk"
+    assert folder.status().state == "failed"
+    monkeypatch.setattr("core.training.members.train", lambda *_, **__: pytest.fail("trained again"))
+    cross_validate(config, dataset, folder)
+    assert folder.status().state == "finished"
+
+
+def test_a_run_does_not_go_on_with_another_dataset(dataset: Dataset, tmp_path: Path) -> None:
+    write_dataset(tmp_path / "other", n_classes=3, folds=3, per_class_and_fold=4, seed=1)
+    other = load_dataset(tmp_path / "other")
+    assert other.class_names == dataset.class_names
+    run = RunFolder(tmp_path / "run")
+    run.begin(ask(dataset))
+    with pytest.raises(RunError, match="Expected the dataset that a-run was asked for") as caught:
+        loop.train(run.config(), other, run)
+    assert caught.value.code == "other_dataset"
+    assert not run.checkpoint.exists()
+
+
+def test_a_class_that_no_other_fold_has_is_refused_before_anything_is_trained(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = [clip for clip in dataset.clips if clip.label != dataset.class_names[0] or clip.fold == 2]
+    lacking = dataclasses.replace(dataset, clips=tuple(alone))
+    with pytest.raises(RunError, match="outside fold 2 to learn from, class_0 has none"):
+        loop.split(lacking.clips, ask(lacking, fold=2))
+    loop.split(lacking.clips, ask(lacking, fold=1))
+    monkeypatch.setattr("core.training.members.train", lambda *_, **__: pytest.fail("trained"))
+    asked = ask(lacking, "cv", epochs=1).model_dump(exclude={"fold", "left_out"})
+    config = CrossvalConfig(folds=lacking.folds, seeds=(0,), left_out_epochs=1, **asked)
+    with pytest.raises(RunError, match="class_0 has none"):
+        cross_validate(config, lacking, RunFolder(tmp_path / "cv"))
+
+
+def test_what_a_killed_writer_left_does_not_make_a_folder_anothers(dataset: Dataset, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    (run.path / ".config.json.x1").write_text("{")
+    (run.path / ".lock").touch()
+    run.begin(ask(dataset))
+    assert run.config() == ask(dataset)
+
+
+def test_the_time_of_a_resumed_run_is_that_of_all_its_epochs() -> None:
+    assert loop._minutes(epochs_s=90, fitting_s=30, measuring_s=30) == 2.0
+    assert loop._minutes(epochs_s=0, fitting_s=30, measuring_s=30) == 1.0  # trained in processes of its own
+    journal = loop.Journal.__new__(loop.Journal)
+    journal.load_state_dict({"trained_s": 90.0})
+    assert journal.state_dict() == {"trained_s": 90.0}
+
+
 def test_unreadable_clips_are_listed_and_counted(tmp_path: Path) -> None:
     write_dataset(tmp_path, n_classes=2, folds=2, per_class_and_fold=1)
     broken = load_dataset(tmp_path)
@@ -255,7 +400,7 @@ def test_cross_validation_can_be_broken_off_and_repeated(
         original(config, *args, **kwargs)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr("core.training.crossval.train", third_time_unlucky)
+        patch.setattr("core.training.members.train", third_time_unlucky)
         with pytest.raises(KeyboardInterrupt):
             cross_validate(config, dataset, folder)
     with caplog.at_level(logging.INFO):
@@ -316,8 +461,54 @@ def test_a_cross_validation_whose_members_lost_their_weights_is_still_complete(
     for member in folder.members():
         if member.config().fold is not None:
             shutil.rmtree(member.artifact)
-    monkeypatch.setattr("core.training.crossval.train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr("core.training.members.train", lambda *_, **__: pytest.fail("trained again"))
     cross_validate(config, dataset, folder)
+
+
+@pytest.mark.slow
+def test_where_one_member_fails_the_others_stop_and_none_is_begun(dataset: Dataset, tmp_path: Path) -> None:
+    asked = ask(dataset, "cv", epochs=5_000).model_dump(exclude={"fold", "left_out"})
+    config = CrossvalConfig(folds=dataset.folds, seeds=(0,), left_out_epochs=1, **asked)
+    folder = RunFolder(tmp_path / "cv")
+    (folder.path / "members").mkdir(parents=True)
+    (folder.path / "members" / "fold-2-seed-0").write_text("no folder")
+    (folder.path / "config.json").write_text(config.model_dump_json())
+    with pytest.raises(RunError, match="fold-2-seed-0"):
+        cross_validate(config, dataset, folder, means=Means(jobs=2))
+    assert folder.status().state == "failed"
+    first = RunFolder(folder.path / "members" / "fold-1-seed-0")
+    assert "Another network" in first.status().message
+    assert first.status().epoch < 5_000
+    assert not (folder.path / "members" / "fold-all-seed-0").exists()
+
+
+def test_on_a_terminal_one_bar_tells_how_many_epochs_are_left_and_how_long_they_take(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("core.training.members.LOOK_S", 0.01)
+    folder, members = RunFolder(tmp_path), [ask(dataset, name) for name in ("one", "two")]
+    for member, epoch in zip(members, (1, 0), strict=True):
+        run = RunFolder(tmp_path / "members" / member.run_id)
+        run.begin(member)
+        run.write_status("running", epoch, 4)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with epoch_bar(members, folder):
+        time.sleep(0.2)
+        RunFolder(tmp_path / "members" / "two").write_status("running", 4, 4)
+        time.sleep(0.2)
+    told = sys.stderr.getvalue()  # type: ignore[attr-defined]
+    assert "2 networks" in told
+    assert "1/8" in told
+    assert "5/8" in told
+    assert re.search(r"5/8 \[\d\d:\d\d<\d\d:\d\d", told), told
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    with epoch_bar(members, folder):
+        pass
+    assert not sys.stderr.getvalue()  # type: ignore[attr-defined]
 
 
 def test_the_rest_of_a_cross_validation_is_told_in_epochs() -> None:

@@ -1,5 +1,6 @@
 """Training that starts from a finished model: what it takes over, and what still counts as held out."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def start(dataset: Dataset, untrained: Artifact, tmp_path_factory: pytest.TempPa
         {
             "clip_id": [clip.filename for clip in heard],
             "fold": [clip.fold for clip in heard],
-            "source_group": "",
+            "source_group": [clip.source_group for clip in heard],
             "label": [clip.label for clip in heard],
             "embedding": list(np.random.default_rng(0).random((len(heard), 16), np.float32)),
             "excerpts": list(np.random.default_rng(1).random((len(heard), 48), np.float32)),
@@ -83,7 +84,7 @@ def test_only_clips_that_the_starting_model_never_heard_count_as_held_out(
     run = RunFolder(tmp_path / "tuned")
     assert run.config().started_from == load_artifact(start).manifest.fingerprint
     assert run.config().train.model == load_artifact(start).manifest.model
-    new = {clip.filename for clip in dataset.clips if clip.fold == 1} - heard_by(load_artifact(start))
+    new = {clip.filename for clip in dataset.clips if clip.fold == 1} - heard_by(load_artifact(start), dataset.clips)
     assert len(new) == 1
     assert set(run.records()["clip_id"]) == new
     metrics = run.metrics()
@@ -93,6 +94,21 @@ def test_only_clips_that_the_starting_model_never_heard_count_as_held_out(
     tuned, before = load_artifact(run.artifact).net.state_dict(), load_artifact(start).net.state_dict()
     moved = max(float((tuned[name] - before[name]).abs().max()) for name in tuned if name.endswith("weight"))
     assert 0 < moved < 0.05
+
+
+def test_a_clip_of_a_recording_or_of_audio_that_the_starting_model_knows_is_not_new(
+    dataset: Dataset, start: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact = load_artifact(start)
+    (new,) = {clip for clip in dataset.clips if clip.fold == 1} - {
+        clip for clip in dataset.clips if clip.filename in heard_by(artifact, dataset.clips)
+    }
+    known = next(clip for clip in dataset.clips if clip.filename in heard_by(artifact, dataset.clips))
+    other_take = dataclasses.replace(new, source_group=known.source_group)
+    assert new.filename not in heard_by(artifact, [new])
+    assert new.filename in heard_by(artifact, [other_take])
+    monkeypatch.setattr("core.dataset.SHARED_AUDIO", (frozenset({new.filename, known.filename}),))
+    assert new.filename in heard_by(artifact, [new])
 
 
 def test_a_cross_validation_from_a_lone_model_keeps_its_calibration_and_pools_what_is_new(
