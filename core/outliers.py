@@ -21,6 +21,7 @@ PITCH_HZ = (80.0, 2_500.0)  # a man's low voice to a whistle
 CONTROL_HZ = 100.0  # rate at which pitch and loudness are drawn
 PEAK = 0.5
 CALLS, WORDS = 0.5, 0.3  # shares; the rest are blows
+STOPS, HISSES = 0.18, 0.22  # shares of the phones of words; the rest are vowels
 FADE_S = 0.012
 HIGHEST = 0.45  # of the sample rate: partials above are left out
 REFERENCE_HZ = 1_000.0
@@ -57,38 +58,43 @@ def _words(samples: int, rate: int, rng: torch.Generator) -> Tensor:
     slope = _uniform(-0.5, 0.3, rng)  # octaves a second
     out = torch.zeros(samples + rate)
     at = -int(_uniform(0, 0.3, rng) * rate)
-    fade = round(FADE_S * rate)
     while at < samples:
         length = int(_uniform(0.05, 0.28, rng) * rate)
         chosen = _uniform(0, 1, rng)
-        if chosen < 0.18:  # a stop, or the end of a word
-            at += length if _uniform(0, 1, rng) < 0.6 else 3 * length
-            length, phone = int(0.02 * rate), torch.randn(int(0.02 * rate), generator=rng) * 0.3
-        elif chosen < 0.40:
-            phone = _formed(torch.randn(length, generator=rng), _log_uniform(1_200, 8_000, rng), 0.5, rate)
-            phone = 0.25 * _peak(phone)
+        if chosen < STOPS:
+            at += length if _uniform(0, 1, rng) < 0.6 else 3 * length  # in a word, or at its end
+            phone = torch.randn(int(0.02 * rate), generator=rng) * 0.3
+        elif chosen < STOPS + HISSES:
+            noise = torch.randn(length, generator=rng)
+            phone = 0.25 * _peak(_formed(noise, _log_uniform(1_200, 8_000, rng), 0.5, rate))
         else:
-            time_s = torch.arange(length) / rate
-            hz = pitch_hz * torch.exp2(slope * time_s + _uniform(-0.25, 0.25, rng))
-            phase = torch.cumsum(hz, 0) / rate
-            source = 2 * (phase % 1.0) - 1 + _level(-45, -15, rng) * torch.randn(length, generator=rng)
-            first, second, third = _uniform(250, 900, rng), _log_uniform(700, 2_600, rng), _uniform(2_300, 3_600, rng)
-            phone = _peak(
-                sum(
-                    (_formed(source, size * hz, 0.12, rate) for hz in (first, max(second, first + 150), third)),
-                    torch.zeros(()),
-                )
-            )
-        edge = min(fade, length // 2)
-        if edge:
-            ramp = torch.linspace(0, 1, edge)
-            phone[:edge] *= ramp
-            phone[-edge:] *= ramp.flip(0)
+            phone = _vowel(length, pitch_hz, slope, size, rate, rng)
+        length, edge = phone.numel(), min(round(FADE_S * rate), phone.numel() // 2)
+        _fade(phone, edge)
         start, end = max(at, 0), min(at + length, out.numel())
         if end > start:
             out[start:end] += phone[start - at : end - at] * _uniform(0.3, 1.0, rng)
         at += max(length - edge, 1)
     return out[:samples] + _level(-80, -35, rng) * torch.randn(samples, generator=rng)
+
+
+def _vowel(length: int, pitch_hz: float, slope: float, size: float, rate: int, rng: torch.Generator) -> Tensor:
+    """A sawtooth whose pitch moves by ``slope`` octaves a second, with breath, through three formants."""
+    time_s = torch.arange(length) / rate
+    hz = pitch_hz * torch.exp2(slope * time_s + _uniform(-0.25, 0.25, rng))
+    phase = torch.cumsum(hz, 0) / rate
+    source = 2 * (phase % 1.0) - 1 + _level(-45, -15, rng) * torch.randn(length, generator=rng)
+    first, second, third = _uniform(250, 900, rng), _log_uniform(700, 2_600, rng), _uniform(2_300, 3_600, rng)
+    formants_hz = (first, max(second, first + 150), third)
+    return _peak(sum((_formed(source, size * hz, 0.12, rate) for hz in formants_hz), torch.zeros(())))
+
+
+def _fade(phone: Tensor, edge: int) -> None:
+    """In and out over ``edge`` samples, in place."""
+    if edge:
+        ramp = torch.linspace(0, 1, edge)
+        phone[:edge] *= ramp
+        phone[-edge:] *= ramp.flip(0)
 
 
 def _formed(source: Tensor, centre_hz: float, octaves: float, rate: int) -> Tensor:
