@@ -45,7 +45,7 @@ def headline(records: RecordSet) -> None:
         st.caption(f"95 % interval {interval(found.accuracy)}, n = {found.n:,} clips")
     with columns[1]:
         st.metric("Macro-F1", f"{found.macro_f1.value:.3f}", border=True)
-        st.caption(f"95 % interval {found.macro_f1.low:.3f} to {found.macro_f1.high:.3f}")
+        st.caption(words.decimals(found.macro_f1))
     with columns[2]:
         st.metric("Naive baseline", words.tenth(found.baseline.value), border=True)
         st.caption(f"Always answering {words.plain(found.commonest).lower()}")

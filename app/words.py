@@ -13,6 +13,7 @@ from core.records import Prediction, SourceFacts
 if TYPE_CHECKING:
     from core.artifact import Manifest
     from core.diagnostics.classification import Comparison
+    from core.diagnostics.intervals import Estimate
     from core.diagnostics.noise import NoiseScan
     from core.training.overview import RunFacts
 
@@ -181,8 +182,19 @@ def between(low: float, high: float) -> str:
     return f"{low * 100:.1f} to {f'100{SPACE}%' if high == 1 else tenth(high)}"
 
 
+def decimals(found: Estimate) -> str:
+    """The 95 % interval of a value that is no share."""
+    if math.isnan(found.low):
+        return "No interval: too few recordings"
+    return f"95 % interval {found.low:.3f} to {found.high:.3f}"
+
+
 def tenth(share: float) -> str:
-    """``95.2 %``."""
+    """``95.2 %``; ``100.0 %`` and ``0.0 %`` only for all and for none."""
+    if 0.9995 <= share < 1:
+        return f">{SPACE}99.9{SPACE}%"
+    if 0 < share < 0.0005:
+        return f"<{SPACE}0.1{SPACE}%"
     return f"{share * 100:.1f}{SPACE}%"
 
 

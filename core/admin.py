@@ -102,7 +102,8 @@ class Gate:
     def _count_failure(self) -> None:
         self._failures += 1
         if self._failures > FREE_ATTEMPTS:
-            wait_s = min(LONGEST_WAIT_S, 2.0 ** (self._failures - FREE_ATTEMPTS))
+            doublings = min(self._failures - FREE_ATTEMPTS, 10)  # a power of thousands is no number
+            wait_s = min(LONGEST_WAIT_S, 2.0**doublings)
             self._open_at = self._clock() + wait_s
 
 

@@ -165,6 +165,6 @@ def _tune_sqlite(connection: Any, _: Any) -> None:
 def without_password(url: str) -> str:
     """The address as it may be shown."""
     try:
-        return sa.make_url(url).render_as_string(hide_password=True)
+        return sa.make_url(url).set(query={}).render_as_string(hide_password=True)  # a query may hold one, too
     except ArgumentError:
         return "something that is no URL"

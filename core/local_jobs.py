@@ -83,21 +83,28 @@ class LocalTrainer:
         """End the job's processes, or take it out of the queue. What it learnt so far stays; ``resume`` goes on."""
         with job_files(self.runs_dir):
             job = self._job(job_id)
-            if not job.active:
+            if not job.active and (job.process is None or not alive(job.process)):
                 return job
             if job.process is not None and not alive(job.process):
                 state, message = ended_state(job)
                 return save_job(job, state=state, message=message, ended_at=now())
             running = job.process
-            job = save_job(job, state="cancelled", ended_at=now(), message="Cancelled.", process=None)
+            job = save_job(job, state="cancelled", ended_at=now(), message="Cancelled.")
         if running is None:
             return job
-        end_group(running)
+        try:
+            end_group(running)
+        except RunError:
+            with job_files(self.runs_dir):
+                save_job(read_job(job.run), state="running", ended_at=None, message="It could not be ended.")
+            raise
         with job_files(self.runs_dir):
             job, status = read_job(job.run), status_of(job.run)
-            if job.state == "cancelled" and status is not None and status.state == "finished":  # a moment before
-                return save_job(job, state="finished", message="")
-        return job
+            if job.state != "cancelled":
+                return job
+            if status is not None and status.state == "finished":  # a moment before
+                return save_job(job, state="finished", message="", process=None)
+            return save_job(job, process=None)
 
     def resume(self, job_id: str) -> Job:
         with job_files(self.runs_dir):

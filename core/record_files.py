@@ -12,6 +12,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from core.record_tables import REQUIRED, VECTORS, check_columns, labels_of, leng
 from core.recordset import RecordSet
 
 CLASS_NAMES_KEY, FINGERPRINT_KEY = b"class_names", b"fingerprint"
+RESERVED = ("id",)  # of answers in the log, which people correct by it; of no file
 
 
 def read_records(
@@ -57,12 +59,13 @@ def read_records(
         ) from exc
     vectors = {name: _matrix(columns[name]) for name in VECTORS if name in columns.column_names}
     even = {name: matrix for name, matrix in vectors.items() if matrix is not None}
-    table = columns.drop_columns(list(even)).to_pandas()
+    reserved = [name for name in RESERVED if name in columns.column_names]
+    table = columns.drop_columns([*even, *reserved]).to_pandas()
     check_columns([*table.columns, *even])
     names = class_names or _names_in(schema) or _guess(table, even.get("logits"), fallback_names)
     stored = (schema.metadata or {}).get(FINGERPRINT_KEY, b"").decode(errors="replace")
     facts = {"fingerprint": stored} | facts
-    return record_set(
+    records = record_set(
         table,
         title=title or (file.name if isinstance(file, Path) else "records"),
         class_names=names,
@@ -70,6 +73,10 @@ def read_records(
         embedding=even.get("embedding"),
         **facts,
     )
+    if not reserved:
+        return records
+    aside = f"the column {' and '.join(reserved)} is left aside: it numbers answers in Earshot's own log"
+    return replace(records, notes=(*records.notes, aside))
 
 
 def write_records(

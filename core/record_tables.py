@@ -17,13 +17,15 @@ One row an answer, in these columns:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from core.descriptors import NAMES
 from core.errors import RecordsError
 from core.recordset import RecordSet, with_nested_temperatures
 
@@ -57,14 +59,15 @@ def record_set(
     label = _true_classes(table["label"], names, usable, keep_others=keep_other_labels)
     if embedding is None and "embedding" in table:
         embedding = _embedding(table["embedding"], usable)
+    if embedding is not None:
+        usable.only(np.isfinite(embedding).all(axis=1) | ~usable.rows, "with an embedding that is not finite")
     whole = {name: _whole(table, name, usable) for name in ("fold", "seed")}
+    table = _plain(table, usable)
     if len(table) and not usable.rows.any():
         why = "; ".join(usable.notes)
         raise RecordsError(f"None of the {len(table):,} records can be used: {why}.", code="no_records")
     clip, recording = table["clip_id"].astype("str"), table["source_group"].astype("str")
-    plain = table.drop(columns=[c for c in VECTORS if c in table]).assign(
-        label=label, clip_id=clip, source_group=recording.mask(recording == "").fillna(clip), **whole
-    )
+    plain = table.assign(label=label, clip_id=clip, source_group=recording.mask(recording == "").fillna(clip), **whole)
     if keep_other_labels:
         given = labels_of(table["label"])
         plain["other_label"] = given.where(~given.isin(names)).to_numpy()
@@ -80,7 +83,17 @@ def record_set(
     )
     if not usable.rows.all():
         built = built.take(usable.rows)
+    built = replace(built, notes=(*built.notes, *_repeated(built)))
     return built if temperature is not None else with_nested_temperatures(built)
+
+
+def _repeated(records: RecordSet) -> Iterator[str]:
+    table = records.labelled().table
+    if again := int(table.duplicated(["clip_id", "seed"]).sum()):
+        yield (
+            f"{again:,} of {len(table):,} labelled records answer for a clip that the same network answered already: "
+            "they count again, and the intervals are narrower than they should be"
+        )
 
 
 class _Usable:
@@ -160,6 +173,40 @@ def _embedding(column: pd.Series[Any], usable: _Usable) -> NDArray[np.float32] |
     embedding, fits = _stacked(column, max(counts, key=lambda n: (counts[n], -n)))
     usable.only(fits, "with an embedding of another length")
     return embedding
+
+
+def _plain(table: pd.DataFrame, usable: _Usable) -> pd.DataFrame:
+    """Without vectors and whatever else is no single value; numbers where numbers are meant, flags where flags are."""
+    nested = [name for name in table if name not in VECTORS and _is_nested(table[name])]
+    if nested:
+        usable.notes.append(f"columns of lists or records are left aside: {', '.join(map(str, nested))}")
+    plain = table.drop(columns=[*nested, *(name for name in VECTORS if name in table)])
+    meant = dict.fromkeys((*NAMES, "duration_s"), _numbers) | {"unknown": _flags}
+    for name, read in meant.items():
+        if name in plain:
+            column = read(plain[name])
+            if lost := int((plain[name].notna() & column.isna()).sum()):
+                usable.notes.append(
+                    f"{lost:,} of {len(plain):,} values of {name} are not understood, and count as none"
+                )
+            plain[name] = column
+    return plain
+
+
+def _is_nested(column: pd.Series[Any]) -> bool:
+    return column.dtype == object and any(isinstance(value, (list, tuple, dict, set, np.ndarray)) for value in column)
+
+
+def _numbers(column: pd.Series[Any]) -> pd.Series[Any]:
+    return column if pd.api.types.is_numeric_dtype(column) else pd.to_numeric(column, errors="coerce")
+
+
+def _flags(column: pd.Series[Any]) -> pd.Series[Any]:
+    """True and false, also as text or 1 and 0; missing for anything else."""
+    if pd.api.types.is_bool_dtype(column):
+        return column
+    said = column.astype("str").str.lower().str.removesuffix(".0")
+    return said.map({"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}).astype("boolean")
 
 
 def _whole(table: pd.DataFrame, name: str, usable: _Usable) -> NDArray[np.int64]:

@@ -167,7 +167,14 @@ def _with_unknown_scores(records: RecordSet, run: RunFolder) -> RecordSet:
     rule = records.unknown_rule
     if rule is None or not run.unknown.exists():
         return records
-    scored = pd.read_parquet(run.unknown)
+    try:
+        scored = pd.read_parquet(run.unknown, columns=["clip_id", "seed", "kind", "left_out", rule.score])
+    except (OSError, ValueError, KeyError, pa.ArrowException) as exc:
+        raise RecordsError(
+            f"Expected the unknown scores of a run in {run.unknown}, it cannot be read ({exc}). Restore it, or remove "
+            "it to do without.",
+            code="unreadable_records",
+        ) from exc
     known = scored[(scored["kind"] == "known") & (scored["left_out"] == "")]
     by_clip = known.set_index(["clip_id", "seed"])[rule.score].rename("unknown_score")
     by_clip = by_clip[~by_clip.index.duplicated()]

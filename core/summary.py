@@ -103,16 +103,11 @@ def summary(records: RecordSet, *, seed: int = 0) -> dict[str, Any]:
 def _repeats(known: RecordSet) -> Iterator[str]:
     """What makes records of one clip doubtful."""
     table = known.table
-    again = int(table.duplicated(["clip_id", "seed"]).sum())
-    if again:
-        yield (
-            f"{again:,} of {len(table):,} labelled records answer for a clip that the same network answered already: "
-            "they count again, and the intervals are narrower than they should be"
-        )
-    if table["seed"].nunique() > 1 or again:
-        several = int((table.groupby("clip_id", sort=False)["label"].nunique() > 1).sum())
-        if several:
-            yield f"{several:,} clips have different labels in different records"
+    if table["clip_id"].is_unique:
+        return
+    several = int((table.groupby("clip_id", sort=False)["label"].nunique() > 1).sum())
+    if several:
+        yield f"{several:,} clips have different labels in different records"
 
 
 def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -222,10 +217,12 @@ def _heading(found: Mapping[str, Any]) -> str:
 def _headlines(found: Mapping[str, Any]) -> list[list[str]]:
     accuracy, f1, base, ranked = found["accuracy"], found["macro_f1_interval"], found["baseline"], found["selective"]
     after, method = found["calibration"][found["calibration"]["headline"]], found["method"]
+    known = f1["low"] is not None and not math.isnan(f1["low"])
+    drawn = f"{_numbers(f1)} ({method['draws']:,} draws, seed {method['seed']})" if known else "too few recordings"
     return [
         ["accuracy", f"{_percent(accuracy['value'])} (n = {accuracy['n']:,})", _between(accuracy)],
         [f"always “{_name(base['always'])}”", _percent(base["value"]), _between(base)],
-        ["macro-F1", _number(f1["value"]), f"{_numbers(f1)} ({method['draws']:,} draws, seed {method['seed']})"],
+        ["macro-F1", _number(f1["value"]), drawn],
         ["balanced accuracy", _percent(found["balanced_accuracy"]), ""],
         [MEASURE_NAMES["ece"], _number(after["ece"]["value"]), _numbers(after["ece"])],
         ["area under risk–coverage (AURC)", f"{ranked['aurc']:.4f}", f"best possible {ranked['aurc_best']:.4f}"],
@@ -285,7 +282,11 @@ def _numbers(of: Mapping[str, Any]) -> str:
 
 
 def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f} %"
+    if value is None:
+        return "–"
+    if 0.9995 <= value < 1:  # 100.0 % is said of all alone
+        return "> 99.9 %"
+    return "< 0.1 %" if 0 < value < 0.0005 else f"{100 * value:.1f} %"
 
 
 def _number(value: float | None) -> str:

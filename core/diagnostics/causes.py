@@ -18,7 +18,7 @@ BANDS = tuple(f"mel_band_{band}_db" for band in range(1, MEL_BANDS + 1))
 HEARD_DB = 1.5  # a smaller change of level is not worth a word
 GONE_DB, FAINT_DB = 20.0, 8.0  # beyond the change of level: a band holds nothing, or little
 LOUDER_BAND_DB = 6.0  # beyond the change of level
-NOISY_RATIO, CALM_RATIO = 2.0, 0.5  # of median spectral flatness
+NOISY_RATIO = 2.0  # of median spectral flatness
 CLASSES_NAMED = 3
 PLAIN = {
     "crest_factor_db": "peaks over the mean level",

@@ -104,14 +104,14 @@ def performance(records: RecordSet, *, seed: int = 0, draws: int = DRAWS) -> Per
     macro = float(np.mean([macro_f1(count) for count in counts])) if parts else math.nan
     true = counts[0].sum(axis=1) if parts else np.zeros(len(known.class_names))
     commonest = int(true.argmax())
-    if math.isnan(macro_low):  # too few recordings, or no error in any of them: a share bounds it as well as it can
+    if sources >= LEAST_BLOCKS and math.isnan(macro_low):  # no error in any recording: a share bounds it as well
         macro_low, macro_high = (float(bound) for bound in exact(np.rint(accuracy.value * n), n))
     return Performance(
         n=n,
         seeds=len(parts),
         accuracy=accuracy,
         accuracy_sd_over_seeds=float(np.std(accuracies, ddof=1)) if len(parts) > 1 else math.nan,
-        macro_f1=Estimate(macro, min(macro_low, macro), max(macro_high, macro), n),
+        macro_f1=Estimate(macro, float(np.minimum(macro_low, macro)), float(np.maximum(macro_high, macro)), n),
         balanced_accuracy=float(per_class["recall"].mean()),
         baseline=share(float(true[commonest] / true.sum()) if parts else math.nan, n),
         commonest=known.class_names[commonest],
@@ -298,9 +298,10 @@ def confused_pairs(records: RecordSet, *, most: int | None = None) -> pd.DataFra
 def compare(a: RecordSet, b: RecordSet, *, seed: int = 0, draws: int = DRAWS) -> Comparison:
     """Whether ``b`` answers the same clips better than ``a``.
 
-    One network each: exact McNemar (binomial on the clips that one alone has right). Several: each clip counts with the
-    share of networks that have it right, and the signs of the differences are flipped at random. The interval of the
-    difference resamples source recordings. Raises ``RecordsError`` where no clip is common.
+    One network each and a recording for each clip: exact McNemar (binomial on the clips that one alone has right). Else
+    each clip counts with the share of networks that have it right, and the signs of the differences, summed over the
+    clips of a recording, are flipped at random. The interval of the difference resamples source recordings. Raises
+    ``RecordsError`` where no clip is common.
     """
     ours, theirs = _right_by_clip(a), _right_by_clip(b)
     both = ours.merge(theirs, left_index=True, right_index=True, suffixes=("_a", "_b"))
@@ -314,7 +315,7 @@ def compare(a: RecordSet, b: RecordSet, *, seed: int = 0, draws: int = DRAWS) ->
     n = len(both)
     right_a, right_b = both["right_a"].to_numpy(), both["right_b"].to_numpy()
     rng = np.random.default_rng(seed)
-    p, test = _paired_p(right_b - right_a, rng=rng)
+    p, test = _paired_p(right_b - right_a, both["source_group_a"], rng=rng)
     per_class = both.groupby("label_a", observed=True).agg(
         n=("right_a", "size"), a=("right_a", "mean"), b=("right_b", "mean")
     )
@@ -346,11 +347,17 @@ def _right_by_clip(records: RecordSet) -> pd.DataFrame:
     )
 
 
-def _paired_p(difference: Floats, *, rng: np.random.Generator) -> tuple[float, str]:
-    apart = difference[difference != 0]
+def _paired_p(difference: Floats, groups: pd.Series[str], *, rng: np.random.Generator) -> tuple[float, str]:
+    """Of clips that are each a recording of their own, exactly; clips of one recording are right or wrong together, so
+    the signs of their sum are flipped.
+    """
+    several = not groups.is_unique
+    if several:
+        difference = np.asarray(np.bincount(pd.factorize(groups)[0], weights=difference), dtype=np.float64)
+    apart = difference[np.abs(difference) > 1e-9]
     if apart.size == 0:
         return 1.0, "no clip tells them apart"
-    if (np.abs(apart) == 1).all():
+    if not several and (np.abs(apart) == 1).all():
         return float(binomtest(int((apart > 0).sum()), apart.size).pvalue), "exact McNemar"
     seen = abs(apart.sum())
     # sums of flipped signs, by the few sizes a difference of shares can have
@@ -359,7 +366,8 @@ def _paired_p(difference: Floats, *, rng: np.random.Generator) -> tuple[float, s
         size * (2.0 * rng.binomial(many, 0.5, FLIPS) - many) for size, many in zip(sizes, how_many, strict=True)
     )
     as_large = int((np.abs(flipped) >= seen - 1e-9).sum())
-    return (as_large + 1) / (FLIPS + 1), f"sign flips of paired differences, {FLIPS:,} draws"
+    of = "differences of whole recordings" if several else "paired differences"
+    return (as_large + 1) / (FLIPS + 1), f"sign flips of {of}, {FLIPS:,} draws"
 
 
 def _difference(difference: Floats, groups: pd.Series[str], *, rng: np.random.Generator, draws: int) -> Estimate:

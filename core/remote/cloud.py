@@ -87,4 +87,4 @@ def bounded(work: Coroutine[Any, Any, T], seconds: float, patience: Patience) ->
     try:
         return asyncio.run(asyncio.wait_for(work, seconds))
     except TimeoutError:
-        raise unreachable(patience.connect_s) from None
+        raise unreachable(max(seconds, patience.connect_s)) from None

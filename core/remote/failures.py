@@ -44,7 +44,8 @@ def not_deployed(said: str) -> BackendError:
 
 def out_of_time(said: str) -> BackendError:
     return BackendError(
-        f"The container on Modal did not finish within its own limit ({said}). Try a shorter sound.",
+        f"The container on Modal did not finish within its own limit ({said}). A shorter sound takes less; a training "
+        "goes on where it stopped when it is resumed.",
         code="modal_timeout",
     )
 

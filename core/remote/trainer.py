@@ -175,7 +175,13 @@ class ModalTrainer:
         if time.monotonic() - self._looked.get(job.id, -1e9) < self._patience.look_every_s:
             return job
         state, message = self._bounded(self._state_of(call_id))
-        pull_run(job.id, self.runs_dir, self._cloud, live=state in ACTIVE, patience=self._patience)
+        try:
+            pull_run(job.id, self.runs_dir, self._cloud, live=state in ACTIVE, patience=self._patience)
+        except RunError as exc:
+            if exc.code != "no_run":
+                raise
+            if state == "finished":  # it says so, and left nothing
+                state, message = "failed", str(exc)
         self._looked[job.id] = time.monotonic()
         if state in ACTIVE:
             state = "running" if (job.run / "status.json").exists() else "queued"

@@ -35,7 +35,8 @@ class Access:
     def check(self, scope: Mapping[str, Any], headers: Mapping[str, str]) -> None:
         """Raise ``RequestError`` where the caller may not."""
         if self._digest is not None:
-            if scope["path"] not in OPEN_PATHS and not self._has_key(headers):
+            is_open = scope["path"] in OPEN_PATHS and scope["method"] in ("GET", "HEAD")
+            if not is_open and not self._has_key(headers):
                 raise RequestError(
                     401,
                     "unauthorized",

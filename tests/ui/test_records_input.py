@@ -11,7 +11,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from app import services, state
-from core.config import SHIPPED_RUN
+from core.config import SHIPPED_ARTIFACT, SHIPPED_RUN
 
 
 def script() -> None:
@@ -86,10 +86,12 @@ def test_records_that_have_gone_are_told_and_not_replaced_in_silence(page: AppTe
     assert page.selectbox[0].value == "shipped"
 
 
-def test_a_corrupt_run_is_told(page: AppTest, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["oof.parquet", "unknown.parquet"])
+def test_a_corrupt_run_is_told(page: AppTest, tmp_path: Path, name: str) -> None:
     folder = tmp_path / "runs" / "broken"
     shutil.copytree(SHIPPED_RUN, folder)
-    (folder / "oof.parquet").write_bytes(b"no parquet")
+    shutil.copytree(SHIPPED_ARTIFACT, folder / "artifact")
+    (folder / name).write_bytes(b"no parquet")
     page.query_params["records"] = "run:broken"
     page.run()
     assert not page.exception

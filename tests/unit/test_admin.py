@@ -112,6 +112,17 @@ def test_signing_out_ends_a_ticket_and_a_new_token_ends_them_all(clock: Clock) -
         gate.check(second)
 
 
+def test_however_often_a_wrong_token_comes_the_next_one_waits(gate: Gate, clock: Clock) -> None:
+    for _ in range(2_000):
+        with pytest.raises(AdminError):
+            gate.sign_in("wrong")
+        clock.now += 61
+    with pytest.raises(AdminError, match="got another text"):
+        gate.sign_in("wrong")
+    with pytest.raises(AdminError, match="Too many wrong tokens"):
+        gate.sign_in(TOKEN)
+
+
 def test_wrong_tokens_make_everybody_wait_twice_as_long_each_time(gate: Gate, clock: Clock) -> None:
     for _ in range(FREE_ATTEMPTS):
         with pytest.raises(AdminError, match="got another text"):

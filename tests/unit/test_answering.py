@@ -91,6 +91,28 @@ def test_what_is_not_fit_changes_nothing_and_is_told_once(
     assert (answering.backend.manifest.fingerprint, answering.problem) == (fit.fingerprint, "")
 
 
+def test_a_model_that_could_not_be_loaded_for_a_moment_is_tried_again(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering, failed = Answering(make(SHIPPED_ARTIFACT)), []
+
+    def unlucky(artifact: Path) -> LocalBackend:
+        if not failed:
+            failed.append(artifact)
+            raise MemoryError("no memory for a moment")
+        return make(artifact)
+
+    answering.follow(runs, unlucky)
+    fit = promote(runs / "a", runs, by="ada")
+    for _ in range(2):
+        answering.look()
+        assert "not fit to serve" in answering.problem
+    monkeypatch.setattr("core.serving.answering.AGAIN_S", 0.0)
+    answering._again_at = 0.0
+    answering.look()
+    assert (answering.backend.manifest.fingerprint, answering.problem) == (fit.fingerprint, "")
+
+
 def test_the_api_answers_and_stores_with_the_promoted_model_and_says_so(
     runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

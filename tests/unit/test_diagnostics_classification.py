@@ -146,6 +146,27 @@ def test_intervals_of_macro_f1_cover_where_recordings_have_several_clips() -> No
     assert alone < 32
 
 
+def test_equally_good_networks_are_seldom_told_apart_where_recordings_have_several_clips() -> None:
+    """Clips of a recording are right or wrong together: taken for independent, a third of such pairs differed."""
+    rng, alarms, trials, recordings = np.random.default_rng(0), 0, 60, 80
+    true = np.zeros(5 * recordings, int)
+    groups = np.repeat(np.arange(recordings), 5).astype(str)
+    for _ in range(trials):
+        answers = [np.repeat((rng.random(recordings) < 0.2).astype(int), 5) for _ in range(2)]
+        sides = [answered(true, answer, ("a", "b"), source_group=groups) for answer in answers]
+        found = compare(*sides, draws=100)
+        assert "whole recordings" in found.test
+        alarms += found.p < 0.05
+    assert alarms <= 9  # 3 expected; 9 or fewer in 99.9 % of tries
+
+
+def test_macro_f1_of_few_recordings_has_no_interval() -> None:
+    true = np.repeat([0, 1, 2], [90, 5, 5])
+    found = performance(answered(true, np.zeros(100, int), ("a", "b", "c"), source_group=np.full(100, "one"))).macro_f1
+    assert found.value == pytest.approx(0.316, abs=1e-3)
+    assert np.isnan([found.low, found.high]).all()
+
+
 def test_without_an_error_the_interval_does_not_collapse() -> None:
     true = np.arange(40) % 4
     found = performance(answered(true, true, ("a", "b", "c", "d")))

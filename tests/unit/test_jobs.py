@@ -220,6 +220,31 @@ def test_a_job_that_finished_before_it_could_be_cancelled_is_finished(
     assert read_job(job.run).state == "finished"
 
 
+def test_a_job_that_cannot_be_ended_can_be_cancelled_once_more(
+    toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = create_job(tmp_path, asked(toy))
+    save_job(job, state="running", process=Process.of(os.getpid()))
+
+    def stays(_: Process) -> None:
+        assert read_job(job.run).process is not None  # should this server die now, it is still known whom to end
+        raise RunError("Expected all processes of the job to end", code="not_ended")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("core.local_jobs.end_group", stays)
+        with pytest.raises(RunError, match="to end"):
+            LocalTrainer(tmp_path).cancel(job.id)
+    assert read_job(job.run).state == "running"
+    ended = []
+    monkeypatch.setattr("core.local_jobs.end_group", ended.append)
+    for left_by_a_dead_server in (False, True):
+        if left_by_a_dead_server:
+            save_job(read_job(job.run), state="cancelled", process=Process.of(os.getpid()))
+        assert LocalTrainer(tmp_path).cancel(job.id).state == "cancelled"
+        assert read_job(job.run).process is None
+    assert len(ended) == 2
+
+
 def test_a_request_says_the_command_that_anyone_could_type(toy: Path, tmp_path: Path) -> None:
     fold = asked(toy, fold=None, seed=3).command(tmp_path / "run")
     assert fold[:3] == ["train", "--data", str(toy)]

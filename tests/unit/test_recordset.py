@@ -165,6 +165,47 @@ def test_a_record_is_counted_once_and_what_is_left_is_used() -> None:
     assert [note.split()[0] for note in ours.notes] == ["1", "1", "1"]
 
 
+def test_columns_of_lists_are_left_aside_and_told(tmp_path: Path) -> None:
+    table(tags=[[1, 2]] * 30, facts=[{"a": 1}] * 30).to_parquet(tmp_path / "r.parquet")
+    found = read_records(tmp_path / "r.parquet", class_names=NAMES)
+    assert not {"tags", "facts"} & set(found.table)
+    assert any("tags, facts" in note for note in found.notes)
+    assert found.digest
+    assert len(found.frame()) == 30
+
+
+def test_numbers_and_flags_that_came_as_text_are_read_and_others_are_missing_and_counted() -> None:
+    told = ["yes", "no", "True", "0", "maybe"] * 6
+    found = records(table(rms_dbfs=["-20.5", "loud"] * 15, unknown=told, duration_s=[5] * 30))
+    assert found.table["rms_dbfs"].tolist()[::2] == [-20.5] * 15
+    assert found.table["rms_dbfs"].isna().sum() == 15
+    assert found.table["unknown"].tolist()[:4] == [True, False, True, False]
+    assert found.table["unknown"].isna().sum() == 6
+    assert any("15 of 30 values of rms_dbfs" in note for note in found.notes)
+    assert any("6 of 30 values of unknown" in note for note in found.notes)
+
+
+def test_a_file_is_not_taken_for_the_log_because_it_numbers_its_rows(tmp_path: Path) -> None:
+    table(id=np.arange(30)).to_parquet(tmp_path / "r.parquet")
+    found = read_records(tmp_path / "r.parquet", class_names=NAMES)
+    assert "id" not in found.table
+    assert any("the column id is left aside" in note for note in found.notes)
+
+
+def test_a_clip_that_one_network_answered_twice_is_told_wherever_records_are_shown() -> None:
+    assert not any("again" in note for note in records().notes)
+    twice = records(pd.concat([table(), table().head(3)], ignore_index=True))
+    assert any("3 of 33 labelled records answer for a clip that the same network answered" in n for n in twice.notes)
+
+
+def test_an_embedding_that_is_not_finite_costs_its_record() -> None:
+    embedding = list(np.ones((30, 4), dtype=np.float32))
+    embedding[7] = np.full(4, np.nan, dtype=np.float32)
+    found = records(table(embedding=embedding))
+    assert len(found) == 29
+    assert any("with an embedding that is not finite" in note for note in found.notes)
+
+
 def test_records_of_which_none_can_be_used_are_an_error_that_says_why() -> None:
     with pytest.raises(RecordsError, match="None of the 30 records can be used: 30 of 30 records left out with logits"):
         records(table(logits=[[np.nan] * 3] * 30))

@@ -249,6 +249,20 @@ def test_a_job_is_told_by_its_call(
     assert ("last seen" in seen.message) == (isinstance(outcome, BackendError) and outcome.code == "modal_wrong_token")
 
 
+@pytest.mark.parametrize(
+    ("outcome", "state"),
+    [(failures.forgotten(), "dead"), (failures.out_of_time("12 h"), "failed"), ({"run": "r"}, "failed")],
+)
+def test_a_job_that_ended_before_it_wrote_a_run_folder_is_told_and_stops_no_list(
+    cloud: FakeCloud, trainer: ModalTrainer, toy: Path, outcome: Any, state: str
+) -> None:
+    job = trainer.start_training(asked(toy))
+    cloud.calls["fc-0"] = outcome
+    (seen,) = trainer.jobs()
+    assert seen.state == read_job(job.run).state == state
+    assert seen.message
+
+
 @pytest.fixture
 def validated(tmp_path: Path, untrained: Artifact) -> Path:
     """A cross-validation with the networks of two folds."""

@@ -207,9 +207,16 @@ def test_a_url_of_no_known_database_is_told(wrong: str) -> None:
         Store.open(wrong)
 
 
-def test_a_password_is_never_told() -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://earshot:secret@127.0.0.1:1/none",
+        "postgresql+psycopg://earshot@127.0.0.1:1/none?password=secret",
+    ],
+)
+def test_a_password_is_never_told(url: str) -> None:
     with pytest.raises(StoreError) as caught:
-        Store.open("postgresql+psycopg://earshot:secret@127.0.0.1:1/none")
+        Store.open(url)
     assert "secret" not in str(caught.value)
     assert "127.0.0.1" in str(caught.value)
 
