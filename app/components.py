@@ -13,7 +13,7 @@ import streamlit as st
 from app import services, state, words
 from app.services.sounds import Sound
 from core.errors import BackendError, EarshotError
-from core.figures.percent import hundredths
+from core.figures.percent import SPACE, hundredths
 from core.records import Prediction, SourceFacts, none_of_the
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from core.audio import Waveform
     from core.jobs import Where
 
-SHARES = f"%.1f{words.SPACE}%%"  # of hundredths: the browser's own percentages know no space
+SHARES = f"%.1f{SPACE}%%"  # of hundredths: the browser's own percentages know no space
 NO_TOOLS = {"displayModeBar": False}  # of charts with nothing to zoom into
 PLACES: dict[Where, str] = {"local": "This machine", "modal": "Modal"}
 TOP_KS = (3, 5, 10, 20)

@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from core.figures.percent import SPACE
+from core.figures.percent import percent as to_a_tenth
 from core.records import Prediction, SourceFacts
 
 if TYPE_CHECKING:
@@ -23,7 +25,6 @@ ONE_ANSWER = 1.5  # effective number of classes, e^entropy: nearer to one than t
 FEW_ANSWERS = 3.5  # up to three real candidates can still be read off the bars
 LEADERS_NAMED = 5  # a longer list is not read
 
-SPACE = "\N{NO-BREAK SPACE}"  # a number never parts from its unit at a line's end
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#$~:|!^])")
 _CHANNELS = {1: "mono", 2: "stereo"}
 
@@ -191,11 +192,7 @@ def decimals(found: Estimate) -> str:
 
 def tenth(share: float) -> str:
     """``95.2 %``; ``100.0 %`` and ``0.0 %`` only for all and for none."""
-    if 0.9995 <= share < 1:
-        return f">{SPACE}99.9{SPACE}%"
-    if 0 < share < 0.0005:
-        return f"<{SPACE}0.1{SPACE}%"
-    return f"{share * 100:.1f}{SPACE}%"
+    return to_a_tenth(share)
 
 
 def run_in_words(run: RunFacts) -> str:

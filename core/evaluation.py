@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 from sklearn.metrics import f1_score, recall_score
 
 from core.audio import Waveform
@@ -25,6 +24,7 @@ from core.config import AudioConfig
 from core.dataset import Clip
 from core.descriptors import describe
 from core.diagnostics.calibration import calibration_scores
+from core.diagnostics.intervals import share
 from core.excerpts import excerpts
 from core.inference import infer, softmax
 from core.model import AudioResNet
@@ -89,9 +89,8 @@ def summarise_robustness(answers: pd.DataFrame) -> dict[str, dict[str, float]]:
     n = int(answers["clip_id"].nunique())
     summary = {}
     for condition, group in answers.groupby("condition", sort=False):
-        mean = float(group["correct"].mean())
-        interval = binomtest(round(mean * n), n).proportion_ci(0.95, method="wilson")
-        summary[str(condition)] = {"accuracy": mean, "low": interval.low, "high": interval.high, "n": n}
+        right = share(float(group["correct"].mean()), n)
+        summary[str(condition)] = {"accuracy": right.value, "low": right.low, "high": right.high, "n": n}
     return summary
 
 
@@ -159,14 +158,13 @@ def pool(records: pd.DataFrame, class_names: Sequence[str]) -> dict[str, Any]:
     by_fold = {fold: summarise(group, class_names)["accuracy"] for fold, group in records.groupby("fold")}
     n = int(records["clip_id"].nunique())
     ensemble = {"ensemble": _ensemble(records, class_names)} if len(by_seed) > 1 else {}
-    mean = float(np.mean([pooled["accuracy"] for pooled in by_seed.values()]))
-    interval = binomtest(round(mean * n), n).proportion_ci(0.95, method="wilson")
+    accuracy = share(float(np.mean([pooled["accuracy"] for pooled in by_seed.values()])), n)
     recalls = pd.DataFrame([pooled["recall"] for pooled in by_seed.values()]).mean()
     return {
         "n": n,
-        "accuracy": mean,
-        "accuracy_low": interval.low,
-        "accuracy_high": interval.high,
+        "accuracy": accuracy.value,
+        "accuracy_low": accuracy.low,
+        "accuracy_high": accuracy.high,
         "accuracy_sd_over_seeds": _sd([pooled["accuracy"] for pooled in by_seed.values()]),
         "accuracy_sd_over_folds": _sd(list(by_fold.values())),
         "accuracy_by_fold": {str(fold): value for fold, value in by_fold.items()},
@@ -210,15 +208,14 @@ def summarise(records: pd.DataFrame, class_names: Sequence[str]) -> dict[str, An
         return {"n": 0}
     true, logits = _true(records, class_names), _logits(records)
     predicted = logits.argmax(axis=1)
-    right = int((predicted == true).sum())
-    interval = binomtest(right, n).proportion_ci(0.95, method="wilson")
+    accuracy = share(float((predicted == true).mean()), n)
     present = sorted(set(true.tolist()))
     recalls = recall_score(true, predicted, labels=present, average=None)
     return {
         "n": n,
-        "accuracy": right / n,
-        "accuracy_low": interval.low,
-        "accuracy_high": interval.high,
+        "accuracy": accuracy.value,
+        "accuracy_low": accuracy.low,
+        "accuracy_high": accuracy.high,
         "macro_f1": float(f1_score(true, predicted, labels=present, average="macro")),
         "nll": negative_log_likelihood(softmax(logits), true),
         "recall": {class_names[k]: float(recall) for k, recall in zip(present, recalls, strict=True)},

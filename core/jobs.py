@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from core.config import AugmentConfig, Frozen, Positive, TrainConfig
 from core.errors import RunError
@@ -217,7 +217,7 @@ def log_tail(run: Path, *, since: int = 0) -> tuple[str, ...]:
 
 def ended_state(job: Job) -> tuple[JobState, str]:
     """How a job whose process is gone ended, by what it left behind, and what to say of it."""
-    status = status_of(job.run)
+    status = RunFolder(job.run).status_if_any()
     if status is not None and status.state == "finished":
         return "finished", ""
     lines = log_tail(job.run, since=job.log_start)
@@ -256,21 +256,13 @@ def _new_folder(runs_dir: Path, name: str) -> Path:
     )
 
 
-def status_of(run: Path) -> RunStatus | None:
-    """What the run says of itself; None before it says anything."""
-    try:
-        return RunFolder(run).status()
-    except (RunError, ValidationError):
-        return None
-
-
 def epochs_done(job: Job) -> tuple[int, int, str, RunStatus | None]:
     """Epochs done, epochs in all, which network, and the status of that network."""
-    status = status_of(job.run)
+    status = RunFolder(job.run).status_if_any()
     if job.request.protocol == "fold":
         return (status.epoch if status else 0), job.request.epochs, "", status
-    members = {file.parent.name: status_of(file.parent) for file in job.run.glob("members/*/status.json")}
-    told = {name: member for name, member in members.items() if member is not None}
+    members = [RunFolder(file.parent) for file in job.run.glob("members/*/status.json")]
+    told = {member.path.name: said for member in members if (said := member.status_if_any()) is not None}
     if status is None or not told:
         return 0, job.request.epochs * (status.epochs if status else 1), "", status
     epochs = status.epochs * job.request.epochs

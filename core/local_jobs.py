@@ -33,10 +33,9 @@ from core.jobs import (
     progress_of,
     read_job,
     save_job,
-    status_of,
 )
 from core.processes import Process, alive, end_group
-from core.training.runs import JOB_LOG
+from core.training.runs import JOB_LOG, RunFolder
 
 NICENESS = 10  # training never slows the page or the API
 SECRETS = (
@@ -83,9 +82,10 @@ class LocalTrainer:
         """End the job's processes, or take it out of the queue. What it learnt so far stays; ``resume`` goes on."""
         with job_files(self.runs_dir):
             job = self._job(job_id)
-            if not job.active and (job.process is None or not alive(job.process)):
+            lives = job.process is not None and alive(job.process)
+            if not (job.active or lives):
                 return job
-            if job.process is not None and not alive(job.process):
+            if job.process is not None and not lives:
                 state, message = ended_state(job)
                 return save_job(job, state=state, message=message, ended_at=now())
             running = job.process
@@ -99,7 +99,7 @@ class LocalTrainer:
                 save_job(read_job(job.run), state="running", ended_at=None, message="It could not be ended.")
             raise
         with job_files(self.runs_dir):
-            job, status = read_job(job.run), status_of(job.run)
+            job, status = read_job(job.run), RunFolder(job.run).status_if_any()
             if job.state != "cancelled":
                 return job
             if status is not None and status.state == "finished":  # a moment before

@@ -18,12 +18,12 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from core.artifact import Artifact
 from core.audio import Waveform
 from core.classifier import familiarity_of
 from core.dataset import Clip
+from core.diagnostics.intervals import share
 from core.diagnostics.unknown import auroc, separation
 from core.excerpts import EXCERPTS_S, excerpts
 from core.inference import infer
@@ -122,14 +122,13 @@ def _nested_acceptance(rows: pd.DataFrame) -> dict[str, Any]:
     passed = rows[CHOSEN] <= rows["fold"].map(thresholds)
     excerpts = rows["kind"] == "excerpt"
     by_length = passed[excerpts].groupby(rows.loc[excerpts, "excerpt_s"]).mean().sort_index(ascending=False)
-    accepted, n = float(passed[known.index].mean()), int(known["clip_id"].nunique())
-    interval = binomtest(round(accepted * n), n).proportion_ci(0.95, method="wilson")
+    accepted = share(float(passed[known.index].mean()), int(known["clip_id"].nunique()))
     return {
-        "accepted": accepted,
-        "accepted_low": float(interval.low),
-        "accepted_high": float(interval.high),
-        "accepted_n": n,
-        "accepted_excerpts": {f"{seconds:g}": float(share) for seconds, share in by_length.items()},
+        "accepted": accepted.value,
+        "accepted_low": accepted.low,
+        "accepted_high": accepted.high,
+        "accepted_n": accepted.n,
+        "accepted_excerpts": {f"{seconds:g}": float(passing) for seconds, passing in by_length.items()},
     }
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -71,6 +71,7 @@ def record_set(
     if keep_other_labels:
         given = labels_of(table["label"])
         plain["other_label"] = given.where(~given.isin(names)).to_numpy()
+    usable.notes += _repeated(plain.loc[usable.rows & label.isin(names).to_numpy(), ["clip_id", "seed"]])
     built = RecordSet(
         title=title,
         class_names=names,
@@ -83,17 +84,7 @@ def record_set(
     )
     if not usable.rows.all():
         built = built.take(usable.rows)
-    built = replace(built, notes=(*built.notes, *_repeated(built)))
     return built if temperature is not None else with_nested_temperatures(built)
-
-
-def _repeated(records: RecordSet) -> Iterator[str]:
-    table = records.labelled().table
-    if again := int(table.duplicated(["clip_id", "seed"]).sum()):
-        yield (
-            f"{again:,} of {len(table):,} labelled records answer for a clip that the same network answered already: "
-            "they count again, and the intervals are narrower than they should be"
-        )
 
 
 class _Usable:
@@ -108,6 +99,14 @@ class _Usable:
         if left_out := int((~fits).sum()):
             self.notes.append(f"{left_out:,} of {len(fits):,} records left out {otherwise}")
         self.rows &= fits
+
+
+def _repeated(labelled: pd.DataFrame) -> Iterator[str]:
+    if again := int(labelled.duplicated().sum()):
+        yield (
+            f"{again:,} of {len(labelled):,} labelled records answer for a clip that the same network answered "
+            "already: they count again, and the intervals are narrower than they should be"
+        )
 
 
 def check_columns(found: Sequence[str]) -> None:
@@ -181,7 +180,7 @@ def _plain(table: pd.DataFrame, usable: _Usable) -> pd.DataFrame:
     if nested:
         usable.notes.append(f"columns of lists or records are left aside: {', '.join(map(str, nested))}")
     plain = table.drop(columns=[*nested, *(name for name in VECTORS if name in table)])
-    meant = dict.fromkeys((*NAMES, "duration_s"), _numbers) | {"unknown": _flags}
+    meant = dict.fromkeys((*NAMES, "duration_s"), partial(pd.to_numeric, errors="coerce")) | {"unknown": _flags}
     for name, read in meant.items():
         if name in plain:
             column = read(plain[name])
@@ -195,10 +194,6 @@ def _plain(table: pd.DataFrame, usable: _Usable) -> pd.DataFrame:
 
 def _is_nested(column: pd.Series[Any]) -> bool:
     return column.dtype == object and any(isinstance(value, (list, tuple, dict, set, np.ndarray)) for value in column)
-
-
-def _numbers(column: pd.Series[Any]) -> pd.Series[Any]:
-    return column if pd.api.types.is_numeric_dtype(column) else pd.to_numeric(column, errors="coerce")
 
 
 def _flags(column: pd.Series[Any]) -> pd.Series[Any]:

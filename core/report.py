@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import RunError
+from core.figures.percent import percent
 from core.robustness import CONDITIONS
 from core.unknown import SCORES
 
@@ -138,4 +139,4 @@ def _interval(of: Mapping[str, float]) -> str:
 
 
 def _percent(value: float) -> str:
-    return f"{100 * value:.1f} %"
+    return percent(value, space=" ")

@@ -27,6 +27,7 @@ from core.diagnostics.selective import (
     selection,
     threshold_table,
 )
+from core.figures.percent import percent
 from core.recordset import RecordSet, scale_in_words, temperature_scaled
 
 PAIRS = 20  # of the commonest confusions
@@ -282,11 +283,7 @@ def _numbers(of: Mapping[str, Any]) -> str:
 
 
 def _percent(value: float | None) -> str:
-    if value is None:
-        return "–"
-    if 0.9995 <= value < 1:  # 100.0 % is said of all alone
-        return "> 99.9 %"
-    return "< 0.1 %" if 0 < value < 0.0005 else f"{100 * value:.1f} %"
+    return "–" if value is None else percent(value, space=" ")
 
 
 def _number(value: float | None) -> str:

@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from core.artifact import Artifact
 from core.audio import Waveform
 from core.dataset import Clip
+from core.diagnostics.intervals import share
 from core.inference import infer, softmax
 
 Samples = NDArray[np.float32]
@@ -97,7 +97,6 @@ def summarise_views(answers: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for view, group in answers.groupby("view", sort=False):
         n = int(group["clip_id"].nunique())
-        mean = float(group["correct"].mean())
-        interval = binomtest(round(mean * n), n).proportion_ci(0.95, method="wilson")
-        rows.append((view, mean, interval.low, interval.high, n, float(group["cost"].mean())))
+        right = share(float(group["correct"].mean()), n)
+        rows.append((view, right.value, right.low, right.high, n, float(group["cost"].mean())))
     return pd.DataFrame(rows, columns=["view", "accuracy", "low", "high", "n", "cost"])

@@ -7,8 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import rankdata
+
+from core.diagnostics.intervals import resamples
 
 Floats = NDArray[np.float64]
 
@@ -48,14 +51,15 @@ def separation(
     and the bootstrap draws sounds with all their scores.
     """
     measures: dict[str, Callable[[Floats, Floats], float]] = {"auroc": auroc, "aupr": aupr, "fpr95": fpr95}
-    blocks = [_Blocks(side) for side in (clips or (np.arange(known.size), np.arange(unknown.size)))]
-    n_known, n_unknown = (side.n for side in blocks)
+    block = [pd.factorize(np.asarray(side))[0] for side in clips or (np.arange(known.size), np.arange(unknown.size))]
+    n_known, n_unknown = (int(side.max(initial=-1)) + 1 for side in block)
     if not known.size or not unknown.size:
         empty = Interval(math.nan, math.nan, math.nan)
         return Separation(n_known, n_unknown, empty, empty, empty)
     resampled = {name: np.empty(draws) for name in measures}
+    drawn = [resamples(n, rng=rng, draws=draws).astype(np.int64) for n in (n_known, n_unknown)]
     for draw in range(draws):
-        a, b = known[blocks[0].resampled(rng)], unknown[blocks[1].resampled(rng)]
+        a, b = (np.repeat(side, of[draw][at]) for side, of, at in zip((known, unknown), drawn, block, strict=True))
         for name, measure in measures.items():
             resampled[name][draw] = measure(a, b)
     intervals = {
@@ -63,23 +67,6 @@ def separation(
         for name, measure in measures.items()
     }
     return Separation(n_known, n_unknown, **intervals)
-
-
-class _Blocks:
-    """Positions of equal names, to be drawn together."""
-
-    def __init__(self, names: Sequence[str] | NDArray[np.int64]) -> None:
-        _, of, self._sizes = np.unique(np.asarray(names), return_inverse=True, return_counts=True)
-        self._rows = np.argsort(of, kind="stable")
-        self._starts = np.cumsum(self._sizes) - self._sizes
-        self.n = len(self._sizes)
-
-    def resampled(self, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Positions of ``n`` blocks drawn with replacement."""
-        drawn = rng.integers(self.n, size=self.n)
-        sizes = self._sizes[drawn]
-        first = np.repeat(self._starts[drawn] - (np.cumsum(sizes) - sizes), sizes)
-        return np.asarray(self._rows[first + np.arange(sizes.sum())])
 
 
 def auroc(known: Floats, unknown: Floats) -> float:

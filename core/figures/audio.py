@@ -16,7 +16,7 @@ from plotly.subplots import make_subplots
 
 from core.explain import Stage
 from core.figures.empty import empty_figure
-from core.figures.percent import QUARTERS, UNIT
+from core.figures.percent import QUARTERS, percent
 
 ENVELOPE_COLUMNS = 2_000  # waveform extremes drawn; more than any screen shows
 TICKS_HZ = (100, 500, 1_000, 2_000, 5_000, 10_000, 20_000)
@@ -67,15 +67,6 @@ def confidence_figure(probabilities: Mapping[str, float], *, top_k: int) -> go.F
     bar_px = BAR_PX if len(ranked) <= MANY_BARS else NARROW_BAR_PX
     figure.update_layout(height=90 + bar_px * len(ranked), margin={"l": 10, "r": 10, "t": 10, "b": 10}, bargap=0.35)
     return figure
-
-
-def percent(value: float) -> str:
-    """One decimal, and never a rounded 0 or 100: nothing is certain."""
-    if 0 < value < 0.0005:
-        return f"<\N{NO-BREAK SPACE}0.1{UNIT}"
-    if 0.9995 <= value < 1:
-        return f">\N{NO-BREAK SPACE}99.9{UNIT}"
-    return f"{100 * value:.1f}{UNIT}"
 
 
 def feature_map_figure(stage: Stage, *, channels: Sequence[int], span_s: tuple[float, float]) -> go.Figure:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from core import __version__
 from core.audio import Waveform
 from core.explain import Explanation, Stage
-from core.figures.audio import CAM_COLOURS, CAM_LEVELS, SHOWN_DB, TICKS_HZ, enlarged, envelope, mel_rows, percent
+from core.figures.audio import CAM_COLOURS, CAM_LEVELS, SHOWN_DB, TICKS_HZ, enlarged, envelope, mel_rows
+from core.figures.percent import percent
 from core.records import Prediction, none_of_the
 
 SIZE_INCHES, DPI = (10.67, 8.0), 150  # 1600 × 1200 pixels

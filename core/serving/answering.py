@@ -43,7 +43,7 @@ class Answering:
         self._follow = (runs_dir, make)
 
     def look(self) -> None:
-        """Take the promoted model, if it is another one."""
+        """Take the promoted model, if it is another one. Never raises: ``problem`` says what is wrong."""
         if self._follow is None:
             return
         try:
@@ -70,8 +70,5 @@ class Answering:
     async def watch(self) -> None:
         """Look now and then, until cancelled."""
         while self._follow is not None:
-            try:
-                await asyncio.to_thread(self.look)
-            except Exception:
-                log.exception("an error of ours, looking for a promoted model")
+            await asyncio.to_thread(self.look)
             await asyncio.sleep(LOOK_EVERY_S)

@@ -87,7 +87,8 @@ def epoch_bar(missing: Sequence[RunConfig], folder: RunFolder) -> Iterator[None]
         return
 
     def trained() -> int:
-        return sum(_epochs_of(member_folder(folder, member)) for member in missing)
+        told = (member_folder(folder, member).status_if_any() for member in missing)
+        return sum(status.epoch for status in told if status is not None)
 
     total = sum(member.train.epochs for member in missing)
     over = threading.Event()
@@ -106,13 +107,6 @@ def epoch_bar(missing: Sequence[RunConfig], folder: RunFolder) -> Iterator[None]
             over.set()
             watching.join()
             bar.update(trained() - bar.n)
-
-
-def _epochs_of(run: RunFolder) -> int:
-    try:
-        return run.status().epoch
-    except (RunError, ValueError):
-        return 0
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from core.artifact import read_manifest
-from core.errors import ArtifactError, RunError
+from core.errors import ArtifactError
 from core.jobs import Job, JobState, jobs_in
 from core.training.runs import JOB_FILE, RunFolder, RunStatus
 
@@ -54,7 +54,8 @@ def runs_in(runs_dir: Path) -> list[RunFacts]:
 def run_facts(folder: Path, jobs: Mapping[str, Job] | None = None) -> RunFacts:
     """What ``folder`` says of its run; of a queued one, that is little."""
     job = (jobs or {}).get(folder.name)
-    config, metrics, status = _json(folder / "config.json"), _json(folder / "metrics.json"), _status(folder)
+    config, metrics = _json(folder / "config.json"), _json(folder / "metrics.json")
+    status = RunFolder(folder).status_if_any()
     state, message = _state(folder, status, job)
     manifest = None
     with contextlib.suppress(ArtifactError):
@@ -126,13 +127,6 @@ def _changed(status: RunStatus | None, job: Job | None) -> datetime | None:
     moments = [status.heartbeat] if status else []
     moments += [moment for moment in (job.queued_at, job.started_at, job.ended_at) if moment] if job else []
     return max(moments, default=None)
-
-
-def _status(folder: Path) -> RunStatus | None:
-    try:
-        return RunFolder(folder).status()
-    except (RunError, ValueError):
-        return None
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -116,6 +116,13 @@ class RunFolder:
     def status(self) -> RunStatus:
         return RunStatus.model_validate_json(self._read("status.json"))
 
+    def status_if_any(self) -> RunStatus | None:
+        """``status``; None before the run said anything, or where what it said cannot be read."""
+        try:
+            return self.status()
+        except (RunError, ValueError):  # pydantic's errors are ValueErrors
+            return None
+
     def metrics(self) -> dict[str, Any]:
         return self._json("metrics.json")
 

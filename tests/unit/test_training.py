@@ -57,6 +57,19 @@ def ask(dataset: Dataset, run_id: str = "a-run", fold: int | None = 1, **changes
     )
 
 
+def cross_validation(
+    dataset: Dataset,
+    *,
+    epochs: int,
+    folds: int | None = None,
+    seeds: tuple[int, ...] = (0,),
+    left_out: tuple[tuple[str, ...], ...] = (),
+) -> CrossvalConfig:
+    """Of the first ``folds`` of ``dataset``, or all."""
+    asked = ask(dataset, "cv", epochs=epochs).model_dump(exclude={"fold", "left_out"})
+    return CrossvalConfig(folds=dataset.folds[:folds], seeds=seeds, left_out=left_out, left_out_epochs=1, **asked)
+
+
 def learning(dataset: Dataset) -> RunConfig:
     """Long enough, and clean enough, for a tiny network to learn in 120 steps on any processor."""
     mild = AugmentConfig(crop_s=0.5, crop_spread=1, reverb_p=0, overdrive_p=0, low_pass_p=0, noise_p=0, outlier_p=0)
@@ -295,8 +308,7 @@ def test_a_disk_too_full_for_the_weights_is_told_as_that_and_training_is_kept(
 def test_a_cross_validation_that_finds_the_disk_full_says_so_and_keeps_its_members(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = ask(dataset, "cv", epochs=1).model_dump(exclude={"fold", "left_out"})
-    config = CrossvalConfig(folds=dataset.folds[:2], seeds=(0,), left_out_epochs=1, **asked)
+    config = cross_validation(dataset, epochs=1, folds=2)
     folder = RunFolder(tmp_path / "cv")
     with monkeypatch.context() as patch:
         patch.setattr("core.training.crossval.write_table", no_space)
@@ -330,8 +342,7 @@ def test_a_class_that_no_other_fold_has_is_refused_before_anything_is_trained(
         loop.split(lacking.clips, ask(lacking, fold=2))
     loop.split(lacking.clips, ask(lacking, fold=1))
     monkeypatch.setattr("core.training.members.train", lambda *_, **__: pytest.fail("trained"))
-    asked = ask(lacking, "cv", epochs=1).model_dump(exclude={"fold", "left_out"})
-    config = CrossvalConfig(folds=lacking.folds, seeds=(0,), left_out_epochs=1, **asked)
+    config = cross_validation(lacking, epochs=1)
     with pytest.raises(RunError, match="class_0 has none"):
         cross_validate(config, lacking, RunFolder(tmp_path / "cv"))
 
@@ -382,13 +393,7 @@ def test_trimming_cuts_digital_silence_only_at_the_ends() -> None:
 def test_cross_validation_can_be_broken_off_and_repeated(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = CrossvalConfig(
-        folds=dataset.folds,
-        seeds=(0, 1),
-        left_out=(dataset.class_names[:1],),
-        left_out_epochs=1,
-        **ask(dataset, "cv", epochs=1).model_dump(exclude={"fold", "left_out"}),
-    )
+    config = cross_validation(dataset, epochs=1, seeds=(0, 1), left_out=(dataset.class_names[:1],))
     folder = RunFolder(tmp_path / "cv")
     trained: list[str] = []
     original = loop.train
@@ -441,8 +446,7 @@ def test_cross_validation_can_be_broken_off_and_repeated(
 
 @pytest.mark.slow
 def test_members_trained_at_once_are_those_trained_one_by_one(dataset: Dataset, tmp_path: Path) -> None:
-    asked = ask(dataset, "cv", epochs=1).model_dump(exclude={"fold", "left_out"})
-    config = CrossvalConfig(folds=dataset.folds[:2], seeds=(0,), left_out_epochs=1, **asked)
+    config = cross_validation(dataset, epochs=1, folds=2)
     together, alone = RunFolder(tmp_path / "together"), RunFolder(tmp_path / "alone")
     cross_validate(config, dataset, together, means=Means(jobs=2))
     cross_validate(config, dataset, alone)
@@ -454,8 +458,7 @@ def test_members_trained_at_once_are_those_trained_one_by_one(dataset: Dataset, 
 def test_a_cross_validation_whose_members_lost_their_weights_is_still_complete(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = ask(dataset, "cv", epochs=1).model_dump(exclude={"fold", "left_out"})
-    config = CrossvalConfig(folds=dataset.folds[:2], seeds=(0,), left_out_epochs=1, **asked)
+    config = cross_validation(dataset, epochs=1, folds=2)
     folder = RunFolder(tmp_path / "cv")
     cross_validate(config, dataset, folder)
     for member in folder.members():
@@ -467,8 +470,7 @@ def test_a_cross_validation_whose_members_lost_their_weights_is_still_complete(
 
 @pytest.mark.slow
 def test_where_one_member_fails_the_others_stop_and_none_is_begun(dataset: Dataset, tmp_path: Path) -> None:
-    asked = ask(dataset, "cv", epochs=5_000).model_dump(exclude={"fold", "left_out"})
-    config = CrossvalConfig(folds=dataset.folds, seeds=(0,), left_out_epochs=1, **asked)
+    config = cross_validation(dataset, epochs=5_000)
     folder = RunFolder(tmp_path / "cv")
     (folder.path / "members").mkdir(parents=True)
     (folder.path / "members" / "fold-2-seed-0").write_text("no folder")
