@@ -10,9 +10,11 @@ import contextlib
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -149,6 +151,20 @@ def kill(server: Any, task: Any) -> None:
     """As when a machine is lost."""
     server._kill(task)
     until(lambda: task.dead)
+
+
+@contextmanager
+def held(task: Any) -> Iterator[None]:
+    """Inside, the container stops dead at the first thing it is given, as when its machine hangs."""
+
+    def hold() -> None:
+        until(lambda: task.running)
+        os.killpg(task.proc.pid, signal.SIGSTOP)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    yield
+    holder.join()
 
 
 def preempt(server: Any, task: Any) -> None:

@@ -22,7 +22,7 @@ from core.errors import BackendError, RunError
 from core.jobs import Progress, TrainingRequest
 from core.records import Prediction
 from core.training.runs import RunFolder
-from tests.modal_standin import API_KEY, PROXY, command, containers, environment, kill, preempt, until
+from tests.modal_standin import API_KEY, PROXY, command, containers, environment, held, kill, preempt, until
 from tests.synthetic_dataset import write_dataset
 
 modal_backend = pytest.importorskip("modal_backend")
@@ -182,9 +182,10 @@ def test_a_cold_start_is_told_and_the_question_is_not_lost(on_modal: Any, manife
 def test_a_late_answer_and_a_lost_container_are_told_apart(on_modal: Any, manifest: Manifest, tmp_path: Path) -> None:
     modal_backend.connect(manifest, tmp_path, patience=PATIENT).classify([noise(1, seed=8)])  # warm
     impatient, long = hasty(manifest, tmp_path, answer_s=2.0), noise(400, seed=9)
-    code, said = code_of(impatient, long)
-    assert code == "modal_timeout", said
     (busy,) = containers(on_modal, "Inference.*")
+    with held(busy):
+        code, said = code_of(impatient, long)
+    assert code == "modal_timeout", said
     kill(on_modal, busy)
     impatient._patience = PATIENT
     code, said = code_of(impatient, long)
