@@ -13,8 +13,9 @@ import streamlit as st
 from app import services, state, words
 from app.services.sounds import Sound
 from core.errors import BackendError, EarshotError
-from core.figures.percent import SPACE, hundredths
+from core.figures.percent import hundredths
 from core.records import Prediction, SourceFacts, none_of_the
+from core.shares import SPACE
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from core.figures.percent import SPACE
-from core.figures.percent import percent as to_a_tenth
 from core.records import Prediction, SourceFacts
+from core.shares import SPACE
+from core.shares import percent as to_a_tenth
 
 if TYPE_CHECKING:
     from core.artifact import Manifest

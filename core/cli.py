@@ -13,6 +13,7 @@ import typer
 
 from core.config import SHIPPED_ARTIFACT, SHIPPED_RUN, Settings, TrainConfig
 from core.errors import AudioError, EarshotError, LimitError
+from core.shares import in_percent
 
 app = typer.Typer(
     add_completion=False,
@@ -136,7 +137,7 @@ def _read(file: Path, max_bytes: int) -> bytes:
 def _in_words(answer: dict[str, Any]) -> str:
     if "error" in answer:
         return f"{answer['file']}\n  error [{answer['error']['code']}]: {answer['error']['message']}"
-    ranked = "  ".join(f"{name} {100 * p:.1f} %" for name, p in answer["probabilities"].items())
+    ranked = "  ".join(f"{name} {in_percent(p)}" for name, p in answer["probabilities"].items())
     warnings = "".join(f"\n  note: {warning['message']}" for warning in answer["quality"])
     strange = "unlike the sounds it learnt: none of the classes; closest: " if answer["unknown"] else ""
     facts = f"({answer['duration_s']:.2f} s, {answer['latency_ms']:.0f} ms)"
@@ -518,7 +519,7 @@ def views(
         tables.append(answer_together(records, dataset.class_names))
     for row in summarise_views(pd.concat(tables, ignore_index=True)).itertuples():
         print(
-            f"{row.view:32} {100 * row.accuracy:.1f} % ({100 * row.low:.1f} % to {100 * row.high:.1f} %, n = {row.n}), "
+            f"{row.view:32} {in_percent(row.accuracy)} ({in_percent(row.low)} to {in_percent(row.high)}), n = {row.n}, "
             f"{row.cost:.2f} times the sound"
         )
 

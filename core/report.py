@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import RunError
-from core.figures.percent import percent
 from core.robustness import CONDITIONS
+from core.shares import in_percent
 from core.unknown import SCORES
 
 SCORE_NAMES = {
@@ -52,19 +52,19 @@ def _rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     coverage = calibration["conformal_coverage"]
     seeds = len(metrics["seeds"])
     spread = metrics["accuracy_sd_over_seeds"]
-    over_seeds = f", sd over {seeds} seeds {_percent(spread)}" if spread is not None else ", one seed"
-    interval = f"{_percent(metrics['accuracy_low'])} to {_percent(metrics['accuracy_high'])}"
+    over_seeds = f", sd over {seeds} seeds {in_percent(spread)}" if spread is not None else ", one seed"
+    interval = f"{in_percent(metrics['accuracy_low'])} to {in_percent(metrics['accuracy_high'])}"
     weakest = sorted(metrics["recall"].items(), key=lambda item: (round(item[1], 6), item[0]))[:3]  # ties by name
     rows = [
-        ("accuracy, pooled out of fold", f"**{_percent(metrics['accuracy'])}** (n = {metrics['n']}{over_seeds})"),
+        ("accuracy, pooled out of fold", f"**{in_percent(metrics['accuracy'])}** (n = {metrics['n']}{over_seeds})"),
         ("its 95 % interval (Wilson)", interval),
         (
             "by fold",
-            f"{', '.join(_percent(value) for value in metrics['accuracy_by_fold'].values())} "
-            f"(sd {_percent(metrics['accuracy_sd_over_folds'])})",
+            f"{', '.join(in_percent(value) for value in metrics['accuracy_by_fold'].values())} "
+            f"(sd {in_percent(metrics['accuracy_sd_over_folds'])})",
         ),
         ("macro-F1", f"{metrics['macro_f1']:.3f}"),
-        ("weakest classes, recall", ", ".join(f"{name.replace('_', ' ')} {_percent(p)}" for name, p in weakest)),
+        ("weakest classes, recall", ", ".join(f"{name.replace('_', ' ')} {in_percent(p)}" for name, p in weakest)),
         ("calibration error (ECE, 15 bins), raw", f"{before['ece']:.3f}"),
         (
             "… after temperature of the other folds",
@@ -74,7 +74,7 @@ def _rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Brier score (0 to 2), raw → after", f"{before['brier']:.3f} → {after['brier']:.3f}"),
         (
             "conformal sets, 90 % wanted",
-            f"{_percent(coverage)} held the truth, {calibration['conformal_mean_size']:.2f} classes each",
+            f"{in_percent(coverage)} held the truth, {calibration['conformal_mean_size']:.2f} classes each",
         ),
     ]
     return [*rows, *_ensemble(metrics), *_circumstances(metrics)]
@@ -85,9 +85,9 @@ def _ensemble(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     if "ensemble" not in metrics:
         return []
     of = metrics["ensemble"]
-    interval = f"{_percent(of['accuracy_low'])} to {_percent(of['accuracy_high'])}"
+    interval = f"{in_percent(of['accuracy_low'])} to {in_percent(of['accuracy_high'])}"
     name = f"not shipped: all {of['networks']} seeds asked, at {of['networks']} times the work"
-    return [(name, f"{_percent(of['accuracy'])} ({interval}); negative log-likelihood {of['nll']:.3f} nats")]
+    return [(name, f"{in_percent(of['accuracy'])} ({interval}); negative log-likelihood {of['nll']:.3f} nats")]
 
 
 def _circumstances(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -100,7 +100,7 @@ def _circumstances(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _robustness(metrics: Mapping[str, Any]) -> list[str]:
     measured = metrics["robustness"]
     rows = [
-        f"| {name} | {_percent(of['accuracy'])} | {_percent(of['low'])} to {_percent(of['high'])} |"
+        f"| {name} | {in_percent(of['accuracy'])} | {in_percent(of['low'])} to {in_percent(of['high'])} |"
         for name, of in ((name, measured[name]) for name in CONDITIONS)
     ]
     return [f"| the same clips (n = {metrics['n']}) | accuracy | 95 % interval |", "|---|---|---|", *rows]
@@ -118,11 +118,11 @@ def _unknown(unknown: Mapping[str, Any]) -> list[str]:
         rows.append(f"| {mark}{SCORE_NAMES[score]}{mark} | {' | '.join(cells)} |")
     passed = [_interval(unknown[kind][chosen]["fpr95"]) for kind in kinds]
     aupr = [_interval(unknown[kind][chosen]["aupr"]) for kind in kinds]
-    accepted = f"{_percent(unknown['accepted'])} of held-out clips, {_percent(unknown['accepted_wanted'])} wanted"
+    accepted = f"{in_percent(unknown['accepted'])} of held-out clips, {in_percent(unknown['accepted_wanted'])} wanted"
     if "accepted_low" in unknown:  # not in runs of earlier releases
-        accepted += f" ({_percent(unknown['accepted_low'])} to {_percent(unknown['accepted_high'])})"
+        accepted += f" ({in_percent(unknown['accepted_low'])} to {in_percent(unknown['accepted_high'])})"
     parts = unknown.get("accepted_excerpts", {})
-    shares = ", ".join(f"{_percent(share)} of {seconds} s" for seconds, share in parts.items())
+    shares = ", ".join(f"{in_percent(share)} of {seconds} s" for seconds, share in parts.items())
     return [
         f"| unknown sounds told from known ones, AUROC | {' | '.join(heads)} |",
         "|---|" + "---|" * len(kinds),
@@ -136,7 +136,3 @@ def _unknown(unknown: Mapping[str, Any]) -> list[str]:
 
 def _interval(of: Mapping[str, float]) -> str:
     return f"{of['value']:.3f} ({of['low']:.3f} to {of['high']:.3f})"
-
-
-def _percent(value: float) -> str:
-    return percent(value, space=" ")

@@ -27,8 +27,8 @@ from core.diagnostics.selective import (
     selection,
     threshold_table,
 )
-from core.figures.percent import percent
 from core.recordset import RecordSet, scale_in_words, temperature_scaled
+from core.shares import in_percent
 
 PAIRS = 20  # of the commonest confusions
 CLASS_TARGET = 0.95  # wanted precision of the thresholds by class
@@ -283,7 +283,7 @@ def _numbers(of: Mapping[str, Any]) -> str:
 
 
 def _percent(value: float | None) -> str:
-    return "–" if value is None else percent(value, space=" ")
+    return "–" if value is None else in_percent(value)
 
 
 def _number(value: float | None) -> str:

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from core.shares import in_percent
+
 Verdict = Literal["not_enough_data", "no_drift", "drift"]
 ENOUGH, CERTAIN = 50, 200  # records: none under the first is judged, from the second on the verdict is a verdict
 ENOUGH_RECORDINGS, CERTAIN_RECORDINGS = 25, 100  # and how many recordings these must be of
@@ -178,14 +180,14 @@ class DriftReport:
             for row in ([self.confidence] if self.confidence else [])
         ]
         mix, rate, far = self.classes, self.unknown, self.embedding
-        of_mix = f"{mix.method}, p {mix.p:.2g}, largest change of a share {100 * mix.distance:.1f} %{_mark(mix.flag)}"
+        of_mix = f"{mix.method}, p {mix.p:.2g}, largest change of a share {in_percent(mix.distance)}{_mark(mix.flag)}"
         tests.append(("predicted classes", mix.reason or of_mix))
         tests.append(("embedding", far.reason or f"MMD² {far.mmd:.2g}, p {far.p:.2g}{_mark(far.flag)}"))
-        of_rate = f"{100 * rate.current:.1f} % against {100 * rate.reference:.1f} %, p {rate.p:.2g}{_mark(rate.flag)}"
+        of_rate = f"{in_percent(rate.current)} against {in_percent(rate.reference)}, p {rate.p:.2g}{_mark(rate.flag)}"
         tests.append(("unknown sounds", rate.reason or of_rate))
         if (estimate := self.accuracy_estimate) is not None:
-            span = f"{100 * estimate.low:.1f} % to {100 * estimate.high:.1f} %, n = {estimate.n:,}"
-            tests.append(("estimated accuracy", f"{100 * estimate.value:.1f} % ({span}). {estimate.validity}"))
+            span = f"{in_percent(estimate.low)} to {in_percent(estimate.high)}, n = {estimate.n:,}"
+            tests.append(("estimated accuracy", f"{in_percent(estimate.value)} ({span}). {estimate.validity}"))
         return tests
 
     def table(self) -> pd.DataFrame:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from core.diagnostics.clips import Clips, labelled_clips
 from core.diagnostics.neighbours import unit_rows
 from core.recordset import RecordSet
+from core.shares import in_percent
 
 COLUMNS = ("clip_id", "seed", "fold", "source_group", "label", "suggested", "label_probability", "probability", "why")
 NEIGHBOURS = 5  # asked for their labels
@@ -79,7 +80,7 @@ def _why(clips: Clips, clip: int, answer: int, near: list[str]) -> str:
     """``98.2 % sea waves, 1.1 % helicopter; 3 of the 5 nearest clips are sea waves``."""
     label, other = (clips.class_names[k].replace("_", " ") for k in (int(clips.targets[clip]), answer))
     p, networks = clips.probabilities[clip], int(clips.networks[clip])
-    said = f"{100 * p[answer]:.1f} % {other}, {100 * p[clips.targets[clip]]:.1f} % {label}"
+    said = f"{in_percent(p[answer])} {other}, {in_percent(p[clips.targets[clip]])} {label}"
     if networks > 1:
         said += f" (mean of {networks} networks)"
     alike = sum(name == clips.class_names[answer] for name in near)

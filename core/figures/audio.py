@@ -16,7 +16,8 @@ from plotly.subplots import make_subplots
 
 from core.explain import Stage
 from core.figures.empty import empty_figure
-from core.figures.percent import QUARTERS, percent
+from core.figures.percent import QUARTERS
+from core.shares import percent
 
 ENVELOPE_COLUMNS = 2_000  # waveform extremes drawn; more than any screen shows
 TICKS_HZ = (100, 500, 1_000, 2_000, 5_000, 10_000, 20_000)

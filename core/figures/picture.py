@@ -16,8 +16,8 @@ from core import __version__
 from core.audio import Waveform
 from core.explain import Explanation, Stage
 from core.figures.audio import CAM_COLOURS, CAM_LEVELS, SHOWN_DB, TICKS_HZ, enlarged, envelope, mel_rows
-from core.figures.percent import percent
 from core.records import Prediction, none_of_the
+from core.shares import percent
 
 SIZE_INCHES, DPI = (10.67, 8.0), 150  # 1600 × 1200 pixels
 PALETTE = ("#4477aa", "#222222")  # bars and lines, text

@@ -7,7 +7,7 @@ from core.config import ROOT
 
 # A module may import from its own layer and from those before it.
 LAYERS = [
-    {"core.errors", "core.hardware", "core.parquet"},
+    {"core.errors", "core.hardware", "core.parquet", "core.shares"},
     {"core.transfer"},
     {"core.config", "core", "core.families"},
     {"core.processes"},
