@@ -188,10 +188,10 @@ def accepting(records: RecordSet) -> None:
     )
     st.caption(
         "The surest answers come first: the lower the curve on the left, the better confidence ranks. "
-        f"n = {ranked.n:,} clips. AURC {ranked.aurc:.4f} (best possible {ranked.aurc_best:.4f}, by "
-        f"chance {ranked.aurc_random:.4f}), AUGRC {ranked.augrc:.4f}; "
-        f"coverage at 5 % risk {words.tenth(ranked.cov_at_risk)}, risk at 80 % coverage "
-        f"{words.tenth(ranked.risk_at_cov)}."
+        f"n = {ranked.n:,} clips. With 95 % intervals: AURC {words.finely(ranked.aurc)}, "
+        f"at best {ranked.aurc_best:.4f}, by chance {ranked.aurc_random:.4f}; AUGRC {words.finely(ranked.augrc)}; "
+        f"coverage at 5 % risk {words.spread(ranked.cov_at_risk)}; risk at 80 % coverage "
+        f"{words.spread(ranked.risk_at_cov)}."
     )
 
 

@@ -190,6 +190,18 @@ def decimals(found: Estimate) -> str:
     return f"95 % interval {found.low:.3f} to {found.high:.3f}"
 
 
+def spread(found: Estimate) -> str:
+    """``95.2 % (92.7 to 96.9 %)``: a share with its interval."""
+    bounds = "no interval" if math.isnan(found.low) else between(found.low, found.high)
+    return f"{tenth(found.value)} ({bounds})"
+
+
+def finely(found: Estimate) -> str:
+    """``0.0042 (0.0011 to 0.0093)``: an area with its interval."""
+    bounds = "no interval" if math.isnan(found.low) else f"{found.low:.4f} to {found.high:.4f}"
+    return f"{found.value:.4f} ({bounds})"
+
+
 def tenth(share: float) -> str:
     """``95.2 %``; ``100.0 %`` and ``0.0 %`` only for all and for none."""
     return to_a_tenth(share)

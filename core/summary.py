@@ -31,6 +31,7 @@ from core.recordset import RecordSet, scale_in_words, temperature_scaled
 from core.shares import in_percent
 
 PAIRS = 20  # of the commonest confusions
+TOO_FEW, NO_INTERVAL = "too few recordings", "no interval"
 CLASS_TARGET = 0.95  # wanted precision of the thresholds by class
 MEASURE_NAMES = {
     "ece": "ECE, top label, 15 equal-width bins",
@@ -68,7 +69,7 @@ def summary(records: RecordSet, *, seed: int = 0) -> dict[str, Any]:
         "accuracy_sd_over_seeds": measured.accuracy_sd_over_seeds,
         "macro_f1": measured.macro_f1.value,
         "macro_f1_interval": asdict(measured.macro_f1),
-        "balanced_accuracy": measured.balanced_accuracy,
+        "balanced_accuracy": asdict(measured.balanced_accuracy),
         "baseline": {"always": measured.commonest, **asdict(measured.baseline)},
         "per_class": _rows(measured.per_class),
         "per_fold": _rows(measured.per_fold),
@@ -217,19 +218,21 @@ def _heading(found: Mapping[str, Any]) -> str:
 
 def _headlines(found: Mapping[str, Any]) -> list[list[str]]:
     accuracy, f1, base, ranked = found["accuracy"], found["macro_f1_interval"], found["baseline"], found["selective"]
+    balanced = found["balanced_accuracy"]
     after, method = found["calibration"][found["calibration"]["headline"]], found["method"]
-    known = f1["low"] is not None and not math.isnan(f1["low"])
-    drawn = f"{_numbers(f1)} ({method['draws']:,} draws, seed {method['seed']})" if known else "too few recordings"
+    known = f1["low"] is not None
+    drawn = f"{_numbers(f1)} ({method['draws']:,} draws, seed {method['seed']})" if known else TOO_FEW
     return [
         ["accuracy", f"{_percent(accuracy['value'])} (n = {accuracy['n']:,})", _between(accuracy)],
         [f"always “{_name(base['always'])}”", _percent(base["value"]), _between(base)],
         ["macro-F1", _number(f1["value"]), drawn],
-        ["balanced accuracy", _percent(found["balanced_accuracy"]), ""],
+        ["balanced accuracy", _percent(balanced["value"]), _between(balanced) if known else TOO_FEW],
         [MEASURE_NAMES["ece"], _number(after["ece"]["value"]), _numbers(after["ece"])],
-        ["area under risk–coverage (AURC)", f"{ranked['aurc']:.4f}", f"best possible {ranked['aurc_best']:.4f}"],
-        ["AUGRC", f"{ranked['augrc']:.4f}", ""],
-        ["coverage at 5 % risk", _percent(ranked["cov_at_risk"]), ""],
-        ["risk at 80 % coverage", _percent(ranked["risk_at_cov"]), ""],
+        ["area under risk–coverage (AURC)", _fine(ranked["aurc"]["value"]), _fines(ranked["aurc"])],
+        ["… best possible, by chance", f"{_fine(ranked['aurc_best'])}, {_fine(ranked['aurc_random'])}", ""],
+        ["AUGRC", _fine(ranked["augrc"]["value"]), _fines(ranked["augrc"])],
+        ["coverage at 5 % risk", _percent(ranked["cov_at_risk"]["value"]), _between(ranked["cov_at_risk"])],
+        ["risk at 80 % coverage", _percent(ranked["risk_at_cov"]["value"]), _between(ranked["risk_at_cov"])],
     ]
 
 
@@ -275,11 +278,21 @@ def _spread(row: Mapping[str, Any], measure: str) -> str:
 
 
 def _between(of: Mapping[str, Any]) -> str:
+    if of["low"] is None:
+        return NO_INTERVAL
     return f"{_percent(of['low'])} to {_percent(of['high'])}"
 
 
 def _numbers(of: Mapping[str, Any]) -> str:
     return f"{_number(of['low'])} to {_number(of['high'])}"
+
+
+def _fine(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def _fines(of: Mapping[str, Any]) -> str:
+    return NO_INTERVAL if of["low"] is None else f"{_fine(of['low'])} to {_fine(of['high'])}"
 
 
 def _percent(value: float | None) -> str:

@@ -58,14 +58,14 @@ CHANGE_COLUMNS = ("label", "n", "a", "b", "difference", "only_a", "only_b")
 
 @dataclass(frozen=True)
 class Performance:
-    """``baseline`` always answers ``commonest``. ``bootstrap_*``: how the intervals of F1 were made."""
+    """``baseline`` always answers ``commonest``. ``bootstrap_*``: how the intervals of what is no share were made."""
 
     n: int
     seeds: int
     accuracy: Estimate
     accuracy_sd_over_seeds: float
     macro_f1: Estimate
-    balanced_accuracy: float
+    balanced_accuracy: Estimate
     baseline: Estimate
     commonest: str
     per_class: pd.DataFrame
@@ -99,20 +99,24 @@ def performance(records: RecordSet, *, seed: int = 0, draws: int = DRAWS) -> Per
     parts = list(known.by_seed().values()) if len(known) else []
     counts = [confusion_counts(part.targets, part.predicted, len(part.class_names)) for part in parts]
     n, accuracies = known.n_clips, [float(part.correct.mean()) for part in parts]
-    per_class, macro_low, macro_high, sources = _per_class(known, counts, seed=seed, draws=draws)
+    per_class, bounds, sources = _per_class(known, counts, seed=seed, draws=draws)
     accuracy = share(float(np.mean(accuracies)) if parts else math.nan, n)
     macro = float(np.mean([macro_f1(count) for count in counts])) if parts else math.nan
     true = counts[0].sum(axis=1) if parts else np.zeros(len(known.class_names))
     commonest = int(true.argmax())
-    if sources >= LEAST_BLOCKS and math.isnan(macro_low):  # no error in any recording: a share bounds it as well
-        macro_low, macro_high = (float(bound) for bound in exact(np.rint(accuracy.value * n), n))
+
+    def mean_of_classes(value: float, low: float, high: float) -> Estimate:
+        if sources >= LEAST_BLOCKS and not high > low:  # no error in any recording: a share bounds it as well
+            low, high = (float(bound) for bound in exact(np.rint(accuracy.value * n), n))
+        return Estimate(value, float(np.minimum(low, value)), float(np.maximum(high, value)), n)
+
     return Performance(
         n=n,
         seeds=len(parts),
         accuracy=accuracy,
         accuracy_sd_over_seeds=float(np.std(accuracies, ddof=1)) if len(parts) > 1 else math.nan,
-        macro_f1=Estimate(macro, float(np.minimum(macro_low, macro)), float(np.maximum(macro_high, macro)), n),
-        balanced_accuracy=float(per_class["recall"].mean()),
+        macro_f1=mean_of_classes(macro, *bounds.macro_f1),
+        balanced_accuracy=mean_of_classes(float(per_class["recall"].mean()), *bounds.balanced_accuracy),
         baseline=share(float(true[commonest] / true.sum()) if parts else math.nan, n),
         commonest=known.class_names[commonest],
         per_class=per_class,
@@ -147,8 +151,8 @@ def _macro(right: NDArray[np.generic], true: NDArray[np.generic], predicted: NDA
 
 def _per_class(
     known: RecordSet, counts: Sequence[Counts], *, seed: int, draws: int
-) -> tuple[pd.DataFrame, float, float, int]:
-    """The table, the bootstrap interval of macro-F1 (nan where there is none), and how many recordings there are."""
+) -> tuple[pd.DataFrame, _Bounds, int]:
+    """The table, the bootstrap bounds, and how many recordings there are."""
     names, seeds = list(known.class_names), max(len(counts), 1)
     total = np.sum(counts, axis=0) if counts else np.zeros((len(names), len(names)))
     right, true, predicted = (values / seeds for values in (np.diagonal(total), total.sum(axis=1), total.sum(axis=0)))
@@ -159,16 +163,15 @@ def _per_class(
         table[f"{measure}_low"] = np.minimum(table[f"{measure}_low"], table[measure])
         table[f"{measure}_high"] = np.maximum(table[f"{measure}_high"], table[measure])
     table["f1"] = np.mean([_f1_of(count) for count in counts], axis=0) if counts else math.nan
-    low, high, macro_low, macro_high, sources = _resampled_f1(known, seed=seed, draws=draws)
+    bounds, sources = _resampled(known, seed=seed, draws=draws)
+    low, high = bounds.f1
     # Where no draw differs (every answer right, or too few recordings) the harmonic mean of the shares' bounds stands.
     flat = ~(high > low)
     bound_low, bound_high = (_harmonic(table[f"precision_{end}"], table[f"recall_{end}"]) for end in ("low", "high"))
     table["f1_low"] = np.fmin(np.where(flat, bound_low, low), table["f1"])
     table["f1_high"] = np.fmax(np.where(flat, bound_high, high), table["f1"])
     table.loc[table["f1"].isna(), ["f1_low", "f1_high"]] = math.nan
-    if not macro_high > macro_low:
-        macro_low = macro_high = math.nan
-    return table[list(CLASS_COLUMNS)], macro_low, macro_high, sources
+    return table[list(CLASS_COLUMNS)], bounds, sources
 
 
 def _f1_of(count: Counts) -> Floats:
@@ -180,18 +183,27 @@ def _harmonic(a: pd.Series[float], b: pd.Series[float]) -> Floats:
     return np.divide(2 * np.asarray(a * b), total, out=np.full(len(total), np.nan), where=total > 0)
 
 
-def _resampled_f1(known: RecordSet, *, seed: int, draws: int) -> tuple[Floats, Floats, float, float, int]:
-    """Bootstrap bounds of every class's F1 and of their mean over classes; nan with too few recordings."""
+@dataclass(frozen=True)
+class _Bounds:
+    """Lower and upper ends of bootstrap intervals; nan with too few recordings. ``f1``: of every class."""
+
+    f1: tuple[Floats, Floats]
+    macro_f1: tuple[float, float] = (math.nan, math.nan)
+    balanced_accuracy: tuple[float, float] = (math.nan, math.nan)
+
+
+def _resampled(known: RecordSet, *, seed: int, draws: int) -> tuple[_Bounds, int]:
+    """What resampling recordings gives, and how many there are."""
     classes = len(known.class_names)
-    nothing = np.full(classes, np.nan)
     sources = int(known.table["source_group"].nunique())
     if sources < LEAST_BLOCKS:
-        return nothing, nothing, math.nan, math.nan, sources
+        nothing = np.full(classes, np.nan)
+        return _Bounds((nothing, nothing)), sources
     rng = np.random.default_rng(seed)
     block = blocks_of(known.table["source_group"], rng=rng)
     blocks = int(block.max()) + 1
     weights = resamples(blocks, rng=rng, draws=draws)
-    f1, macro = np.zeros((draws, classes)), np.zeros(draws)
+    f1, macro, balanced = np.zeros((draws, classes)), np.zeros(draws), np.zeros(draws)
     seeds = known.table["seed"].to_numpy()
     found = np.unique(seeds)
     for one in found:
@@ -203,9 +215,14 @@ def _resampled_f1(known: RecordSet, *, seed: int, draws: int) -> tuple[Floats, F
         right, true, predicted = (weights @ part for part in sums)
         f1 += _f1(right, true, predicted) / len(found)
         macro += _macro(right, true, predicted) / len(found)
-    low, high = percentiles(f1)
-    macro_low, macro_high = percentiles(macro)
-    return low, high, float(macro_low), float(macro_high), sources
+        recall = np.divide(right, true, out=np.zeros_like(right), where=true > 0)
+        balanced += recall.sum(axis=1) / np.maximum((true > 0).sum(axis=1), 1) / len(found)
+    return _Bounds(percentiles(f1), _ends(macro), _ends(balanced)), sources
+
+
+def _ends(resampled: Floats) -> tuple[float, float]:
+    low, high = percentiles(resampled)
+    return float(low), float(high)
 
 
 def _by_block(block: Counts, label: Counts, blocks: int, classes: int) -> Floats:

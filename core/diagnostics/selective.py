@@ -15,8 +15,19 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.special import digamma
 
-from core.diagnostics.intervals import Estimate, exact, share, wilson
+from core.diagnostics.intervals import (
+    DRAWS,
+    LEAST_BLOCKS,
+    Estimate,
+    blocks_of,
+    exact,
+    percentiles,
+    resamples,
+    share,
+    wilson,
+)
 from core.recordset import RecordSet
 
 Floats = NDArray[np.float64]
@@ -34,10 +45,11 @@ THRESHOLD_COLUMNS = (
     "held_out_precision",
 )
 TIER_COLUMNS = ("low", "high", "n", "share", "precision", "precision_low", "precision_high")
+ESTIMATED = ("aurc", "augrc", "cov_at_risk", "risk_at_cov")
 TARGETS = (0.85, 0.90, 0.95, 0.99)
 TIERS = (1.0, 0.9, 0.7, 0.5, 0.0)
 RISK, COVERAGE = 0.05, 0.80
-POINTS = 400  # of a drawn curve
+POINTS = 400  # of a curve that is drawn or resampled
 
 
 @dataclass(frozen=True)
@@ -49,12 +61,17 @@ class Selection:
     """
 
     n: int
-    aurc: float
+    aurc: Estimate
     aurc_best: float
     aurc_random: float
-    augrc: float
-    cov_at_risk: float
-    risk_at_cov: float
+    augrc: Estimate
+    cov_at_risk: Estimate
+    risk_at_cov: Estimate
+
+    @property
+    def estimates(self) -> dict[str, Estimate]:
+        """Those with an interval, by name."""
+        return {name: getattr(self, name) for name in ESTIMATED}
 
 
 @dataclass(frozen=True)
@@ -70,30 +87,85 @@ class Acceptance:
     lost: int
 
 
-def selection(records: RecordSet) -> Selection:
-    """Every number of the risk–coverage curve, as means over seeds."""
+def selection(records: RecordSet, *, seed: int = 0, draws: int = DRAWS) -> Selection:
+    """Every number of the risk–coverage curve, as means over seeds; intervals resample source recordings.
+
+    There is none for fewer than ``LEAST_BLOCKS`` recordings, nor where every resample gives the same, as with no error.
+    """
     known = records.labelled()
-    parts = [_selection(part.confidence, ~part.correct) for part in known.by_seed().values()] if len(known) else []
-    means = np.mean(parts, axis=0) if parts else np.full(6, np.nan)
-    return Selection(known.n_clips, *(float(value) for value in means))
-
-
-def _selection(confidence: Floats, wrong: NDArray[np.bool_]) -> tuple[float, ...]:
-    accepted, errors, _ = _steps(confidence, wrong)
-    n = confidence.size
-    rank = np.arange(1, n + 1)
-    expected = np.interp(rank, np.r_[0, accepted], np.r_[0, errors])
-    best = np.maximum(rank - (n - errors[-1]), 0)
-    held = accepted[errors <= RISK * accepted]
-    at = math.ceil(COVERAGE * n - 1e-9)
-    return (
-        float((expected / rank).mean()),
-        float((best / rank).mean()),
-        float(errors[-1] / n),
-        float(np.trapezoid(np.r_[0, expected]) / n**2),
-        float(held[-1] / n) if held.size else 0.0,
-        float(expected[at - 1] / at),
+    parts = list(known.by_seed().values()) if len(known) else []
+    measured = [_measured(*_steps(part.confidence, ~part.correct)[:2]) for part in parts]
+    means = np.mean(measured, axis=0) if measured else np.full(len(ESTIMATED), np.nan)
+    low, high = _bounds(known, seed=seed, draws=draws)
+    of = {
+        name: Estimate(float(value), float(np.minimum(below, value)), float(np.maximum(above, value)), known.n_clips)
+        for name, value, below, above in zip(ESTIMATED, means, low, high, strict=True)
+    }
+    best = [_best(~part.correct) for part in parts]
+    chance = [float((~part.correct).mean()) for part in parts]
+    return Selection(
+        n=known.n_clips,
+        aurc_best=float(np.mean(best)) if best else math.nan,
+        aurc_random=float(np.mean(chance)) if chance else math.nan,
+        **of,
     )
+
+
+def _best(wrong: NDArray[np.bool_]) -> float:
+    """AURC if every right answer were surer than every wrong one."""
+    rank = np.arange(1, wrong.size + 1)
+    return float((np.maximum(rank - (wrong.size - int(wrong.sum())), 0) / rank).mean())
+
+
+def _measured(accepted: NDArray[np.generic], errors: NDArray[np.generic]) -> Floats:
+    """``ESTIMATED`` of curves given by their steps along the last axis, which may accept nothing: (…, 4).
+
+    Between A₀ and A₁ accepted answers the errors grow evenly by s each: their risks add up to
+    s·(A₁ − A₀) + (E₀ − s·A₀)·(H(A₁) − H(A₀)), H the harmonic numbers.
+    """
+    a1, e1 = np.asarray(accepted, dtype=np.float64), np.asarray(errors, dtype=np.float64)
+    a0, e0 = (np.concatenate([np.zeros((*x.shape[:-1], 1)), x[..., :-1]], axis=-1) for x in (a1, e1))
+    n, gained = a1[..., -1], a1 - a0
+    slope = np.divide(e1 - e0, gained, out=np.zeros_like(gained), where=gained > 0)
+    risks = slope * gained + (e0 - slope * a0) * (digamma(a1 + 1) - digamma(a0 + 1))
+    generalised = ((e0 + e1) / 2 * gained).sum(axis=-1) / n**2
+    coverage = np.where((e1 <= RISK * a1) & (gained > 0), a1, 0).max(axis=-1) / n
+    at = np.ceil(COVERAGE * n - 1e-9)[..., None]
+    reached = (a0 < at) & (at <= a1)
+    risk = np.where(reached, e0 + slope * (at - a0), 0).sum(axis=-1) / at[..., 0]
+    return np.stack([risks.sum(axis=-1) / n, generalised, coverage, risk], axis=-1)
+
+
+def _bounds(known: RecordSet, *, seed: int, draws: int) -> tuple[Floats, Floats]:
+    """95 % bounds of ``ESTIMATED``; nan where there are none."""
+    nothing = np.full(len(ESTIMATED), np.nan)
+    if known.table["source_group"].nunique() < LEAST_BLOCKS:
+        return nothing, nothing
+    rng = np.random.default_rng([seed, 2])
+    block = blocks_of(known.table["source_group"], rng=rng)
+    blocks = int(block.max()) + 1
+    weights = resamples(blocks, rng=rng, draws=draws)
+    seeds = known.table["seed"].to_numpy()
+    drawn = np.mean(
+        [_resampled(part, block[seeds == number], weights) for number, part in known.by_seed().items()], axis=0
+    )
+    low, high = percentiles(drawn)
+    flat = ~(high > low)
+    return np.where(flat, np.nan, low), np.where(flat, np.nan, high)
+
+
+def _resampled(part: RecordSet, block: NDArray[np.int64], weights: Floats) -> Floats:
+    """``ESTIMATED`` in every bootstrap sample: (draws, 4)."""
+    blocks, order = weights.shape[1], np.argsort(-part.confidence, kind="stable")
+    wrong, block = ~part.correct[order], block[order]
+    ends = _ordered_steps(part.confidence[order], wrong)[0]
+    if ends.size > POINTS:
+        ends = ends[np.unique(np.searchsorted(ends, np.linspace(1, len(part), POINTS)))]
+    step = np.searchsorted(ends, np.arange(1, len(part) + 1))
+    place = block * ends.size + step
+    taken = np.bincount(place, minlength=blocks * ends.size).reshape(blocks, -1)
+    missed = np.bincount(place[wrong], minlength=blocks * ends.size).reshape(blocks, -1)
+    return _measured(np.cumsum(weights @ taken, axis=1), np.cumsum(weights @ missed, axis=1))
 
 
 def _steps(confidence: Floats, wrong: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:

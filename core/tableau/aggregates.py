@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -49,10 +48,10 @@ def of(run_id: str, records: RecordSet) -> Iterator[tuple[str, pd.DataFrame]]:
 def headline(records: RecordSet, measured: Performance) -> pd.DataFrame:
     """``metric, unit, value, low, high, n``: what the app's pages say first."""
     rows: list[tuple[str, str, float, float, float, int]] = []
-    for name in ("accuracy", "macro_f1", "baseline"):
-        estimate = getattr(measured, name)
+    ranked = selection(records)
+    estimates = {name: getattr(measured, name) for name in ("accuracy", "macro_f1", "baseline", "balanced_accuracy")}
+    for name, estimate in (estimates | ranked.estimates).items():
         rows.append((name, "0–1", estimate.value, estimate.low, estimate.high, estimate.n))
-    rows.append(("balanced_accuracy", "0–1", measured.balanced_accuracy, math.nan, math.nan, measured.n))
     for stage, raw in (("", False), ("_raw", True)):
         for row in calibration_table(records, raw=raw).itertuples():
             unit = {"nll": "nats", "brier": "0–2"}.get(row.measure, "0–1")
@@ -60,9 +59,8 @@ def headline(records: RecordSet, measured: Performance) -> pd.DataFrame:
             if row.measure == "ece":
                 floor = (f"ece{stage}_by_chance_95", unit, row.noise_floor_95, math.nan, math.nan, row.n)
                 rows.append(floor)
-    for name, value in asdict(selection(records)).items():
-        if name != "n":
-            rows.append((name, "0–1", value, math.nan, math.nan, measured.n))
+    for name in ("aurc_best", "aurc_random"):
+        rows.append((name, "0–1", getattr(ranked, name), math.nan, math.nan, ranked.n))
     return pd.DataFrame(rows, columns=["metric", "unit", "value", "low", "high", "n"])
 
 

@@ -3,6 +3,7 @@ import math
 import pytest
 
 from app import words
+from core.diagnostics.intervals import Estimate
 from core.records import Prediction, WindowPrediction
 
 SPACE = words.SPACE
@@ -117,3 +118,13 @@ def test_unknown_stretches_are_counted_in_long_sounds_only() -> None:
     told = words.unknown_stretches(sound(True, False, True))
     assert told is not None
     assert told.startswith("**2 of 3 stretches**")
+
+
+def test_a_number_is_told_with_its_interval_or_that_there_is_none() -> None:
+    def plain(said: str) -> str:
+        return said.replace(SPACE, " ")
+
+    assert plain(words.spread(Estimate(0.952, 0.927, 0.969, 400))) == "95.2 % (92.7 to 96.9 %)"
+    assert plain(words.spread(Estimate(1.0, math.nan, math.nan, 5))) == "100.0 % (no interval)"
+    assert words.finely(Estimate(0.0042, 0.0011, 0.0093, 400)) == "0.0042 (0.0011 to 0.0093)"
+    assert words.finely(Estimate(0.0, math.nan, math.nan, 5)) == "0.0000 (no interval)"

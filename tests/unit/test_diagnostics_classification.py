@@ -66,11 +66,12 @@ def test_every_number_is_that_of_scikit_learn_and_torchmetrics(seed: int) -> Non
         np.testing.assert_allclose(found.per_class[measure], expected, err_msg=measure)
     assert found.accuracy.value == pytest.approx((true == predicted).mean())
     assert found.macro_f1.value == pytest.approx(f1_score(true, predicted, average="macro"))
-    assert found.balanced_accuracy == pytest.approx(recall.mean())
+    assert found.balanced_accuracy.value == pytest.approx(recall.mean())
     for measure in ("precision", "recall", "f1"):
         low, value, high = (found.per_class[f"{measure}{end}"] for end in ("_low", "", "_high"))
         assert ((low <= value) & (value <= high) & (low >= 0) & (high <= 1)).all()
-    assert found.macro_f1.low < found.macro_f1.value < found.macro_f1.high
+    for mean in (found.macro_f1, found.balanced_accuracy):
+        assert mean.low < mean.value < mean.high
 
 
 @pytest.mark.parametrize(("true", "predicted"), [([0, 0, 0], [0, 0, 1]), ([0, 1], [1, 0]), ([2, 2], [2, 2])])
