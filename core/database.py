@@ -17,7 +17,7 @@ SCHEMA_VERSION = 1
 SCHEMA_LOCK = 0x0EA2_5407  # any number that nothing else in the database locks
 CONNECT_S = 10  # how long PostgreSQL may take to take a connection
 SILENT_S = 30  # after which a connection that acknowledges nothing is given up
-BUSY_S = 30.0  # how long a writer waits for another one's transaction
+BUSY_S = 30.0  # how long whoever needs a lock waits for another one's transaction
 DIALECTS = ("sqlite", "postgresql")
 
 TABLES = sa.MetaData()
@@ -104,6 +104,8 @@ def connect(url: str) -> Engine:
         ) from exc
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _tune_sqlite)
+    else:
+        sa.event.listen(engine, "begin", _wait_so_long)
     return engine
 
 
@@ -160,6 +162,11 @@ def _tune_sqlite(connection: Any, _: Any) -> None:
     cursor.execute("PRAGMA synchronous = FULL")  # a commit is on disk when it returns
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
+
+
+def _wait_so_long(connection: Connection) -> None:
+    """Of this transaction alone: a pooler in between may hand the connection to somebody else afterwards."""
+    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {round(BUSY_S * 1000)}")
 
 
 def without_password(url: str) -> str:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 
+from core import database
 from core.artifact import Artifact
 from core.audio import write_wav
 from core.classifier import Classifier
@@ -238,3 +240,18 @@ def test_a_database_of_another_schema_is_refused(url: str, monkeypatch: pytest.M
     monkeypatch.setattr("core.database.SCHEMA_VERSION", 2)
     with pytest.raises(StoreError, match="Expected a database of schema 2"):
         Store.open(url)
+
+
+def test_a_lock_that_another_holds_is_not_waited_for_without_end(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "BUSY_S", 0.2)
+    store, other = Store.open(url), sa.create_engine(url)
+    held = "LOCK TABLE audit" if url.startswith("postgresql") else "BEGIN IMMEDIATE"
+    with other.connect() as connection:
+        connection.exec_driver_sql(held)
+        with pytest.raises(StoreError, match="lock") as caught:
+            store.begin_action("ada", "promote", "toy")
+        connection.rollback()
+    assert caught.value.code == "database"
+    assert store.begin_action("ada", "promote", "toy") > 0
+    store.close()
+    other.dispose()
