@@ -39,6 +39,11 @@ def served_panel(desk: Administration) -> None:
             "whatever is promoted here; unset it and start anew to serve promoted models.",
             icon=":material/info:",
         )
+    elif services.environment.modal_is_set_up():
+        st.caption(
+            "Modal serves the copy that it was deployed with, and its answers are refused while another model serves "
+            "here. After a promotion or a roll-back: `modal deploy modal_backend.py`."
+        )
 
 
 def _origin(current: object, explicit: bool) -> str:

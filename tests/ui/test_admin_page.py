@@ -176,6 +176,17 @@ def test_a_finished_run_is_promoted_and_taken_back(
     assert [action for _, action, _ in actions(tmp_path)] == ["roll back", "promote", "sign in"]
 
 
+def test_where_modal_is_set_up_the_page_says_that_it_must_be_sent_the_model(
+    world: Callable[..., AppTest], artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished(tmp_path / "runs", "mine", artifact)
+    page = sign_in(world())
+    assert "modal deploy" not in words_on(go_to(page, "Models"))
+    (tmp_path / "modal.toml").write_text("")
+    monkeypatch.setenv("MODAL_CONFIG_PATH", str(tmp_path / "modal.toml"))
+    assert "`modal deploy modal_backend.py`" in words_on(go_to(page, "Models"))
+
+
 def test_an_altered_model_is_not_promoted(world: Callable[..., AppTest], artifact: Path, tmp_path: Path) -> None:
     folder = finished(tmp_path / "runs", "mine", artifact)
     (folder.artifact / "model.safetensors").write_bytes(b"altered")
