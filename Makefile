@@ -36,7 +36,7 @@ check: $(DEVELOPMENT) ## Check format, lint and types, then run the test suite: 
 	$(BIN)/mypy
 	$(MAKE) test
 
-train: $(RUNTIME) ## Train one fold: make train DATA=… FOLD=1 ARGS="--epochs 240"
+train: $(RUNTIME) ## Train one fold: make train DATA=… FOLD=1 ARGS="--epochs 480"
 	$(BIN)/python -m core train --data $(DATA) --fold $(FOLD) $(ARGS)
 
 gold: $(RUNTIME) ## Hold what the shipped model now answers for the gold clips: make gold DATA=…

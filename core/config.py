@@ -113,7 +113,7 @@ class AugmentConfig(Frozen):
 class TrainConfig(Frozen):
     """One training run. The last epoch is what is reported: nothing is selected on the held-out fold."""
 
-    epochs: Positive = 240
+    epochs: Positive = 480
     batch_size: Positive = 16
     learning_rate: float = Field(2e-3, gt=0)
     weight_decay: float = Field(1e-2, ge=0)

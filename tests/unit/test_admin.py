@@ -205,7 +205,7 @@ def test_an_action_is_written_down_with_who_what_and_how_it_went(store: Store, t
         desk.promote("nothing")
     assert trainer.asked == ["start by ada"]
     assert outcomes(store) == [("ada", "promote", "failed: no_run"), ("ada", "launch", "done")]
-    assert "fold of toy, fold 1, 240 epochs" in store.actions()["subject"].iloc[1]
+    assert "fold of toy, fold 1, 480 epochs" in store.actions()["subject"].iloc[1]
 
 
 def test_every_action_asks_the_guard_and_a_refusal_does_nothing_but_stand_in_the_audit(
