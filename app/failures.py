@@ -52,15 +52,15 @@ def errors(records: RecordSet) -> None:
             "clip_id": CLIP,
             "label": st.column_config.TextColumn("True class"),
             "predicted": st.column_config.TextColumn("Predicted"),
-            "confidence": components.share_bar("Confidence"),
-            "true_probability": components.share_bar("Given to the true class"),
+            "confidence": components.share_bar("Confidence", width=132),
+            "true_probability": components.share_bar("True class got", width=132),
             **(
-                {"wrong": st.column_config.NumberColumn(f"Networks wrong, of {int(table['networks'].max())}")}
+                {"wrong": st.column_config.NumberColumn(f"Wrong, of {table['networks'].max()}", help="Networks.")}
                 if several
                 else {}
             ),
-            "fold": st.column_config.NumberColumn("Fold"),
-            "source_group": st.column_config.TextColumn("Recording"),
+            "fold": st.column_config.NumberColumn("Fold", width=56),
+            "source_group": st.column_config.TextColumn("Recording", width=88),
         },
         alt="Wrongly answered clips, the most confident first.",
     )
