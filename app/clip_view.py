@@ -18,6 +18,7 @@ from app.services.sounds import Sound
 from core.diagnostics.descriptors import against
 from core.diagnostics.neighbours import nearest
 from core.diagnostics.selection import is_right, true_labels
+from core.records import NONE_OF_THE_CLASSES, none_of_the
 from core.recordset import RecordSet
 
 if TYPE_CHECKING:
@@ -106,14 +107,23 @@ def _facts(answer: Answer) -> Iterator[str]:
 
 
 def _verdict(answer: Answer) -> str:
-    called = words.plain(answer.predicted)
+    called, names = words.plain(answer.predicted), answer.records.class_names
     icon = {True: ":material/check_circle:", False: ":material/cancel:", None: ":material/help:"}[answer.right]
+    if answer.unknown:
+        called = f"{none_of_the(len(names))} · closest: {called}"
+        if answer.true is not None and answer.true not in names:
+            what = "" if answer.true == NONE_OF_THE_CLASSES else f" {_true(answer)}"
+            return f"{icon} {none_of_the(len(names))}, and it is{what}"
     if answer.true is None:
         return f"{icon} {called}, true class not known"
-    said = logbook.said(answer.true, answer.records.class_names)
     if answer.true == answer.predicted:
         return f"{icon} {called}, and it is"
-    return f"{icon} {called}, but it is {words.literal(said[:1].lower() + said[1:])}"
+    return f"{icon} {called}, but it is {_true(answer)}"
+
+
+def _true(answer: Answer) -> str:
+    said = logbook.said(str(answer.true), answer.records.class_names)
+    return words.literal(said[:1].lower() + said[1:])
 
 
 def _remarks(answer: Answer) -> Iterator[str]:

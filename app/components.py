@@ -30,15 +30,14 @@ PLACES: dict[Where, str] = {"local": "This machine", "modal": "Modal"}
 TOP_KS = (3, 5, 10, 20)
 NAMED = 12  # more classes than this are a list to open, not a sentence to read
 # Containers and codecs that current Chrome, Firefox and Safari all play. Others are played as the model hears them.
-PLAYABLE = {
-    "mp3": "audio/mpeg",
-    "mp4": "audio/mp4",
-    "flac": "audio/flac",
-    "ogg": "audio/ogg",
-    "webm": "audio/webm",
-    "wav": "audio/wav",
+PLAYABLE = {  # container → MIME type and the codecs that every browser has
+    "mp3": ("audio/mpeg", {"mp3"}),
+    "mp4": ("audio/mp4", {"aac", "mp3"}),
+    "flac": ("audio/flac", {"pcm_s8", "pcm_16", "pcm_24"}),
+    "ogg": ("audio/ogg", {"vorbis", "opus"}),
+    "webm": ("audio/webm", {"vorbis", "opus"}),
+    "wav": ("audio/wav", {"pcm_u8", "pcm_16"}),
 }
-PLAYABLE_WAV = {"pcm_u8", "pcm_16"}
 PLAYABLE_RATES_HZ = range(8_000, 96_001)
 TWO_LINES_PX = 66  # of a row whose text wraps; Streamlit wraps it where a row is higher than 4 rem
 
@@ -192,9 +191,8 @@ def browser_format(source: SourceFacts) -> str | None:
     """The MIME type under which browsers play such a file, or ``None``."""
     if source.channels > 2 or source.sample_rate_hz not in PLAYABLE_RATES_HZ:
         return None
-    if source.container == "wav" and source.codec not in PLAYABLE_WAV:
-        return None
-    return PLAYABLE.get(source.container)
+    kind, codecs = PLAYABLE.get(source.container, ("", set()))
+    return kind if source.codec in codecs else None
 
 
 def downloads(sound: Sound, prediction: Prediction, picture: Callable[[], bytes]) -> None:

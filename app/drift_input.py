@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LOG, FILES, DEMO = "log", "files", "demo"
 SOURCES = {DEMO: "Demo", LOG: "Prediction log", FILES: "Folder or zip"}
 EARLIER = "earlier"  # the reference is the log before the window
-UPLOAD_MB = 500
+UPLOAD_MB = 200
 EDGES_KHZ = (0.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0)  # 0: no limit
 SNRS_DB = (0.0, 20.0, 10.0, 5.0, 0.1)
 

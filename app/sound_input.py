@@ -37,9 +37,9 @@ def sound_input(trained_on: str) -> Sound | None:
 
 def _upload() -> Sound | None:
     given = services.environment.settings()
-    file = st.file_uploader(
+    file = st.file_uploader(  # of any extension: the content decides
         f"A sound file: wav, flac, ogg, opus, mp3, m4a, webm; up to {words.seconds(given.max_duration_s)}",
-        max_upload_size=math.ceil(given.max_bytes / 2**20),  # any extension: the content decides
+        max_upload_size=min(math.ceil(given.max_bytes / 2**20), st.get_option("server.maxUploadSize")),
         key=state.UPLOAD.name,
     )
     return Sound.of(file.name, file.getvalue()) if file else None
@@ -50,10 +50,17 @@ def _record() -> Sound | None:
         "Press the microphone, then press it again to stop", sample_rate=RECORD_HZ, key=state.RECORDING.name
     )
     st.caption(
-        "If the recorder asks for permission, allow the microphone in the browser's address bar and reload. Browsers "
-        "offer it on https:// and localhost only, and may suppress steady noise such as rain."
+        f"Up to {words.seconds(_recordable_s())}. If the recorder asks for permission, allow the microphone in the "
+        "browser's address bar and reload. Browsers offer it on https:// and localhost only, and may suppress steady "
+        "noise such as rain."
     )
     return Sound.of(file.name, file.getvalue()) if file else None
+
+
+def _recordable_s() -> float:
+    """Browsers record 16 bits a sample, mono."""
+    given = services.environment.settings()
+    return min(given.max_duration_s, given.max_bytes // (2 * RECORD_HZ))
 
 
 def _sample(trained_on: str) -> Sound | None:

@@ -8,6 +8,7 @@ as facts for ``core.quality`` to put into words.
 from __future__ import annotations
 
 import io
+import math
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -21,11 +22,14 @@ from core.containers import Block, Header, Reader, open_sound, read_wav_header, 
 from core.errors import AudioError, LimitError
 from core.records import SourceFacts
 
+FLOATS = {"float", "double", *(f"pcm_f{bits}{order}" for bits in (32, 64) for order in ("le", "be"))}
 CLIPPED_AT = 0.999  # of full scale
+CLIPPED_AT_OF = {"ulaw": 0.98, "pcm_mulaw": 0.98, "alaw": 0.984, "pcm_alaw": 0.984, "pcm_u8": 0.992}  # their own ends
 SILENT_POWER = 1e-20
 LOUDEST = 2.0**32  # floats scaled like 32-bit integers are odd but sound; beyond, arithmetic on them overflows
 CODEC_SLACK_FRAMES = 4_096  # encoder delay and padding, which headers count differently
 MOST_SAMPLES = 2**28  # over all channels, a few seconds of decoding: a small FLAC may hold many channels at a high rate
+USUAL_HZ, USUAL_CHANNELS = 48_000, 2  # of these, all the seconds that the limits allow may come
 FORMATS = "wav, flac, ogg, opus, mp3, m4a, aac, webm"
 LOOKS_LIKE = {b"%PDF": "a PDF", b"PK\x03\x04": "a zip archive", b"\x89PNG": "a picture", b"\xff\xd8\xff": "a picture"}
 
@@ -155,9 +159,10 @@ def _check_length(frames: int, header: Header, limits: Limits, says: str) -> Non
             f"Expected at most {limits.max_duration_s:,.0f} s of sound, {says} {seconds:,.1f} s. Cut it into parts.",
             code="too_long",
         )
-    if frames * header.channels > MOST_SAMPLES:
+    most = max(MOST_SAMPLES, math.ceil(limits.max_duration_s * USUAL_HZ * USUAL_CHANNELS))
+    if frames * header.channels > most:
         raise LimitError(
-            f"Expected at most {MOST_SAMPLES:,} samples over all channels, {says} {frames * header.channels:,} "
+            f"Expected at most {most:,} samples over all channels, {says} {frames * header.channels:,} "
             f"({header.channels} channels at {header.sample_rate_hz:,} Hz). Mix it down or lower its sample rate.",
             code="too_long",
         )
@@ -166,7 +171,7 @@ def _check_length(frames: int, header: Header, limits: Limits, says: str) -> Non
 def _drain(reader: Reader, audio: AudioConfig, limits: Limits) -> Waveform:
     """Mix down, measure and resample block by block: memory grows with the answer, not with the file."""
     header = reader.header
-    meter = _Meter(header.channels)
+    meter = _Meter(header)
     resample = soxr.ResampleStream(header.sample_rate_hz, audio.sample_rate_hz, 1, dtype="float32", quality="HQ")
     to_mono = np.full(header.channels, 1 / header.channels, dtype=np.float32)
     parts = []
@@ -217,11 +222,15 @@ def _check_enough(frames: int, reader: Reader, audio: AudioConfig) -> None:
 class _Meter:
     """Running facts about the source channels."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, header: Header) -> None:
         self.frames = 0
+        self._clipped_at = CLIPPED_AT_OF.get(header.codec, CLIPPED_AT)
+        self._may_exceed = header.codec in FLOATS
         self._peak = 0.0
         self._channel_power = self._mono_power = 0.0
-        self._open_run = np.zeros(channels, dtype=np.int64)  # clipped samples that reach the end of the last block
+        self._open_run = np.zeros(
+            header.channels, dtype=np.int64
+        )  # clipped samples that reach the end of the last block
         self._longest_run = 0
 
     def add(self, block: Block, size: Block, mono: NDArray[np.float32]) -> None:
@@ -231,8 +240,9 @@ class _Meter:
         self._peak = max(self._peak, peak)
         self._channel_power += float(np.vdot(block, block)) / block.shape[1]
         self._mono_power += float(np.vdot(mono, mono))
-        if peak >= CLIPPED_AT:
-            self._count_clipping(size >= CLIPPED_AT)
+        if peak >= self._clipped_at:
+            clipped = size >= self._clipped_at
+            self._count_clipping(clipped & _held(block) if self._may_exceed else clipped)
         else:
             self._open_run[:] = 0
 
@@ -263,3 +273,12 @@ class _Meter:
             downmix_loss_db=max(0.0, float(loss)),
             truncated=header.truncated or reader.broken or missing,
         )
+
+
+def _held(block: Block) -> NDArray[np.bool_]:
+    """Samples equal to one beside them: floats may exceed full scale, and only a flat top tells that they were cut."""
+    same = np.diff(block, axis=0) == 0
+    held = np.zeros(block.shape, dtype=bool)
+    held[1:] |= same
+    held[:-1] |= same
+    return held

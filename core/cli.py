@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from core.config import SHIPPED_ARTIFACT, SHIPPED_RUN, Settings, TrainConfig
-from core.errors import AudioError, EarshotError, LimitError
+from core.errors import AudioError, EarshotError, LimitError, StoreError
 from core.shares import in_percent
 
 app = typer.Typer(
@@ -67,7 +68,7 @@ def classify(
     failed = False
     for file in _walked(files) if log else files:
         answer = _classify(classifier, file, top_k if as_json else top_k or 3, store, settings.keep_audio)
-        failed |= "error" in answer
+        failed |= "error" in answer or "log_error" in answer
         print(json.dumps(answer, ensure_ascii=False) if as_json else _in_words(answer), flush=True)
     raise typer.Exit(int(failed))
 
@@ -95,13 +96,16 @@ def _classify(classifier: Any, file: Path, top_k: int | None, store: Any = None,
         data = _read(file, classifier.limits.max_bytes)
         prediction = classifier.predict(data)
     except AudioError as exc:
-        return {"file": str(file), "error": {"code": exc.code, "message": str(exc)}}
-    logged = {}
+        return {"file": _written(file), "error": _told(exc)}
+    logged: dict[str, Any] = {}
     if store is not None:
-        kept = data if keep else None
-        logged = {"id": store.log(prediction, classifier.manifest, name=file.name, origin="cli", sound=kept)}
+        name, kept = _written(Path(file.name)), data if keep else None
+        try:
+            logged = {"id": store.log(prediction, classifier.manifest, name=name, origin="cli", sound=kept)}
+        except StoreError as exc:  # the answer was made and is given
+            logged = {"log_error": _told(exc)}
     return logged | {
-        "file": str(file),
+        "file": _written(file),
         "label": prediction.label,
         "confidence": prediction.confidence,
         "unknown": prediction.unknown,
@@ -114,6 +118,15 @@ def _classify(classifier: Any, file: Path, top_k: int | None, store: Any = None,
     }
 
 
+def _told(exc: EarshotError) -> dict[str, str]:
+    return {"code": exc.code, "message": str(exc)}
+
+
+def _written(file: Path) -> str:
+    """A path as text: names of other encodings than UTF-8 hold bytes that neither JSON nor a database takes."""
+    return os.fsencode(file).decode("utf-8", "replace")
+
+
 def _read(file: Path, max_bytes: int) -> bytes:
     if file.is_dir():
         raise AudioError(
@@ -121,13 +134,16 @@ def _read(file: Path, max_bytes: int) -> bytes:
             code="unreadable_file",
         )
     try:
-        size = file.stat().st_size
-        if size > max_bytes:
+        with file.open("rb") as opened:
+            data = opened.read(max_bytes + 1)  # whatever its size is said to be: pipes say 0
+        if len(data) > max_bytes:
+            has = max(file.stat().st_size, len(data))
             raise LimitError(
-                f"Expected at most {max_bytes:,} bytes, {file.name} has {size:,}. Cut it or set EARSHOT_MAX_BYTES.",
+                f"Expected at most {max_bytes:,} bytes, {_written(Path(file.name))} has {has:,}. Cut it or set "
+                "EARSHOT_MAX_BYTES.",
                 code="too_many_bytes",
             )
-        return file.read_bytes()
+        return data
     except OSError as exc:
         raise AudioError(
             f"Expected a readable file, got {exc.strerror}. Check the path.", code="unreadable_file"
@@ -138,10 +154,12 @@ def _in_words(answer: dict[str, Any]) -> str:
     if "error" in answer:
         return f"{answer['file']}\n  error [{answer['error']['code']}]: {answer['error']['message']}"
     ranked = "  ".join(f"{name} {in_percent(p)}" for name, p in answer["probabilities"].items())
+    trouble = answer.get("log_error")
+    failed = f"\n  not logged [{trouble['code']}]: {trouble['message']}" if trouble else ""
     warnings = "".join(f"\n  note: {warning['message']}" for warning in answer["quality"])
     strange = "unlike the sounds it learnt: none of the classes; closest: " if answer["unknown"] else ""
     facts = f"({answer['duration_s']:.2f} s, {answer['latency_ms']:.0f} ms)"
-    return f"{answer['file']}\n  {strange}{ranked}   {facts}{warnings}"
+    return f"{answer['file']}\n  {strange}{ranked}   {facts}{warnings}{failed}"
 
 
 @app.command()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import struct
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import av
@@ -23,13 +23,16 @@ from core.errors import AudioError
 Block = NDArray[np.float32]
 READ_FRAMES = 4_096  # a broken stream loses the read it breaks in; FLAC's own blocks have this size
 BLOCK_FRAMES = 65_536  # what the reads are gathered to, so that the work on each block is cheap
-MOST_PACKETS = 2**17  # eleven minutes of 5 ms each; bounds the work where packets hold a sample each
+MOST_PACKETS = 2**19  # twenty minutes of 2.5 ms each; bounds the work where packets hold a sample each
 MOST_BAD_PACKETS = 100  # a few are passed over; more are not worth the time
 UNSIZED_FROM = 0x7FFF_0000  # sizes from here, or 0, stand in streamed wav headers that were never completed
 FOLLOWING_CHUNKS = (b"LIST", b"fact", b"id3 ", b"ID3 ", b"bext", b"cue ", b"smpl")
-OGG_END_OF_STREAM = 0x04
+OGG_BEGIN_OF_STREAM, OGG_END_OF_STREAM = 0x02, 0x04
 OGG_PAGE_HEADER_BYTES = 27
 ID3_HEADER_BYTES = 10
+LEAD_IN_BYTES = 8_192  # within which a cut mp3 comes to its next frames: one has at most 1,441 bytes
+MP3_KBITS = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 0)  # MPEG-1 layer III
+MP3_KBITS_LOW = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 0)  # MPEG-2 and 2.5
 
 # container → FFmpeg's name for its demuxer; the keys are everything that is accepted
 DEMUXERS = {
@@ -87,7 +90,7 @@ def sniff(data: bytes) -> str | None:
     for magic, container in _MAGIC.items():
         if head.startswith(magic):
             return container
-    return _mpeg_audio(head)
+    return _mpeg_audio(head) or _mp3_after(data[:LEAD_IN_BYTES])
 
 
 _MAGIC = {
@@ -117,6 +120,27 @@ def _mpeg_audio(head: bytes) -> str | None:
     return "mp3" if version != 1 and layer in (1, 2) and bit_rate != 15 and rate != 3 else None
 
 
+def _mp3_after(data: bytes) -> str | None:
+    """``mp3`` for one that does not begin with a frame, as when cut out of a stream: three frames in a row tell."""
+    for start in range(1, min(len(data), LEAD_IN_BYTES // 2)):
+        at, found = start, 0
+        while found < 3 and (size := _mp3_frame_bytes(data[at : at + 4])):
+            at, found = at + size, found + 1
+        if found == 3:
+            return "mp3"
+    return None
+
+
+def _mp3_frame_bytes(head: bytes) -> int:
+    """How long a layer III frame with this header is; 0 where it is none."""
+    if len(head) < 4 or _mpeg_audio(head) != "mp3" or head[1] >> 1 & 3 != 1:
+        return 0
+    first = head[1] >> 3 & 3 == 3
+    rate_hz = (44_100, 48_000, 32_000)[head[2] >> 2 & 3] >> {3: 0, 2: 1, 0: 2}[head[1] >> 3 & 3]
+    kbits = (MP3_KBITS if first else MP3_KBITS_LOW)[head[2] >> 4]
+    return (144 if first else 72) * 1000 * kbits // rate_hz + (head[2] >> 1 & 1)
+
+
 def read_wav_header(data: bytes) -> Header | None:
     """The ``fmt`` and ``data`` chunks of a RIFF file, read without trusting any size. ``None`` without ``fmt``."""
     order = ">" if data[:4] == b"RIFX" else "<"
@@ -132,10 +156,16 @@ def read_wav_header(data: bytes) -> Header | None:
         if name == b"data" and header is not None:
             claimed = size if long_size is None else long_size
             short = len(data) - position < claimed and (long_size is not None or claimed < UNSIZED_FROM)
+            short = short or (claimed > 0 and _is_no_chunk(data[position + claimed + claimed % 2 :][:8]))
             unsized = claimed == 0 and len(data) > position and data[position : position + 4] not in FOLLOWING_CHUNKS
             return replace(header, truncated=short, unsized_data_at=position if unsized else None)
         position += size + size % 2
     return header
+
+
+def _is_no_chunk(following: bytes) -> bool:
+    """Whether what follows a wav's samples is more samples: a writer that died never completed the size."""
+    return len(following) == 8 and any(following) and not all(32 <= byte < 127 for byte in following[:4])
 
 
 def ends_early(data: bytes, container: str) -> bool:
@@ -158,6 +188,19 @@ def _ogg_is_cut_off(data: bytes) -> bool:
         return True
     body = OGG_PAGE_HEADER_BYTES + page[26]  # a table of segment sizes, then the segments
     return body + sum(page[OGG_PAGE_HEADER_BYTES:body]) > len(page)
+
+
+def _ogg_goes_on(data: bytes) -> bool:
+    """Whether another stream begins after pages of sound, as in recordings of radio. libsndfile reads the first one."""
+    at, begun = 0, False
+    while at + OGG_PAGE_HEADER_BYTES <= len(data) and data.startswith(b"OggS", at):
+        begins = bool(data[at + 5] & OGG_BEGIN_OF_STREAM)
+        if begins and begun:
+            return True
+        begun = begun or not begins
+        body = at + OGG_PAGE_HEADER_BYTES + data[at + 26]
+        at = body + sum(data[at + OGG_PAGE_HEADER_BYTES : body])
+    return False
 
 
 def _with_size(data: bytes) -> bytes:
@@ -260,7 +303,7 @@ class AvReader:
                 f"Expected a sound track, the {container} file has none. Choose a file with sound.",
                 code="no_audio_stream",
             )
-        stream = self._container.streams.audio[0]
+        stream = _preferred(self._container.streams.audio)
         if stream.codec_context is None or stream.codec_context.name not in CODECS:
             raise AudioError(
                 f"Expected a usual codec in the {container} file (aac, mp3, opus, vorbis, flac, pcm), got "
@@ -276,12 +319,12 @@ class AvReader:
         channels = self._first.layout.nb_channels if self._first else context.channels
         if not rate and not self._first:
             raise AudioError(_only_starts_like(container, "no sound in it can be decoded"), code="corrupt")
-        seconds = None
+        seconds, tick = None, float(self._stream.time_base or 0)
         if _tells_its_length(data, container):
-            if self._stream.duration is not None and self._stream.time_base is not None:
-                seconds = float(self._stream.duration * self._stream.time_base)
-            elif self._container.duration is not None:
-                seconds = self._container.duration / av.time_base
+            if self._stream.duration is not None and tick:
+                seconds = self._stream.duration * tick
+            elif self._container.duration is not None and len(self._container.streams) == 1:  # else a film's length
+                seconds = self._container.duration / av.time_base - max(0.0, float(self._stream.start_time or 0) * tick)
         return Header(
             container=container,
             codec=context.codec.canonical_name,
@@ -340,6 +383,13 @@ class AvReader:
         self._container.close()
 
 
+def _preferred(streams: Sequence[av.AudioStream]) -> av.AudioStream:
+    """The sound track that players choose: the default one, else the first; of those with a codec known here."""
+    known = [stream for stream in streams if stream.codec_context and stream.codec_context.name in CODECS] or streams
+    marked = [stream for stream in known if stream.disposition & av.stream.Disposition.default]
+    return (marked or known)[0]
+
+
 def _to_block(frame: av.AudioFrame) -> Block:
     """Any sample format to (frames, channels) float32; integers become ±1 by their width, as libsndfile does it."""
     samples = frame.to_ndarray()
@@ -365,7 +415,7 @@ Reader = SoundFileReader | AvReader
 
 def open_sound(data: bytes, container: str) -> Reader:
     """The first reader that accepts ``data``. Raises ``AudioError`` when none does."""
-    if container in LIBSNDFILE:
+    if container in LIBSNDFILE and not (container == "ogg" and _ogg_goes_on(data)):
         try:
             return SoundFileReader(data, container)
         except soundfile.LibsndfileError:

@@ -124,6 +124,7 @@ def explain(
             target,
             temperature=manifest.temperature,
             column_s=manifest.features.hop_samples / audio.sample_rate_hz,
+            span_s=(start / audio.sample_rate_hz, end / audio.sample_rate_hz),
         )
         if occlusion
         else None,

@@ -30,7 +30,8 @@ class Occlusion:
     """``evidence`` (F, T): mean fall of the class's log-odds over the patches that cover a bin, nats; < 0: against it.
 
     ``probability`` is that of the class with the whole sound, ``least`` with the most telling patch silenced, which
-    covers ``least_s`` in seconds and the mel rows ``least_rows``, ends excluded. ``patches``: how many were tried.
+    covers ``least_s``, in seconds of the sound, and the mel rows ``least_rows``, ends excluded. ``patches``: how many
+    were tried.
     """
 
     evidence: NDArray[np.float32]
@@ -48,10 +49,18 @@ class Occlusion:
 
 
 @torch.inference_mode()
-def occlude(net: AudioResNet, features: Tensor, target: int, *, temperature: float, column_s: float) -> Occlusion:
+def occlude(
+    net: AudioResNet,
+    features: Tensor,
+    target: int,
+    *,
+    temperature: float,
+    column_s: float,
+    span_s: tuple[float, float] = (0.0, math.inf),
+) -> Occlusion:
     """Silence patches of ``features`` (1, 1, F, T), the output of ``net.front_end``, and watch class ``target``.
 
-    ``column_s``: seconds from one column to the next.
+    ``column_s``: seconds from one column to the next; ``span_s``: where in the sound the columns begin and end.
     """
     bands, columns = features.shape[2:]
     high, wide = patch_size(bands, columns, column_s)
@@ -72,7 +81,7 @@ def occlude(net: AudioResNet, features: Tensor, target: int, *, temperature: flo
         evidence=(total / covered).numpy().astype(np.float32),
         probability=float(torch.sigmoid(whole)),
         least=float(torch.sigmoid(whole - falls.max())),
-        least_s=(times[0] * column_s, times[1] * column_s),
+        least_s=(span_s[0] + times[0] * column_s, min(span_s[0] + times[1] * column_s, span_s[1])),
         least_rows=rows,
         patches=len(patches),
     )

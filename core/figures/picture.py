@@ -154,8 +154,11 @@ def _title(prediction: Prediction) -> str:
 def _subtitle(prediction: Prediction) -> str:
     others = ", ".join(warning.code.replace("_", " ") for warning in prediction.quality)
     note = f" · recording: {others}" if others else ""
+    sure = f"{percent(prediction.confidence)} confident"
+    if prediction.unknown:
+        sure = f"{percent(prediction.confidence)} for the closest, if it had to choose"
     return (
-        f"{percent(prediction.confidence)} confident · margin {100 * prediction.margin:.1f} points · "
+        f"{sure} · margin {100 * prediction.margin:.1f} points · "
         f"entropy {prediction.entropy:.2f} nats · {prediction.duration_s:.2f} s{note}"
     )
 

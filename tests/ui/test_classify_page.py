@@ -374,6 +374,13 @@ def test_names_from_outside_are_shown_as_they_are(open_app: OpenApp, clip: bytes
         ("wav", "pcm_16", 192_000, 2, None),
         ("mp3", "mp3", 44_100, 6, None),
         ("mp4", "aac", 48_000, 2, "audio/mp4"),
+        ("mp4", "alac", 48_000, 2, None),
+        ("mp4", "ac3", 48_000, 2, None),
+        ("webm", "opus", 48_000, 1, "audio/webm"),
+        ("webm", "pcm_s16le", 48_000, 1, None),
+        ("mp3", "mp2", 44_100, 1, None),
+        ("flac", "pcm_24", 44_100, 2, "audio/flac"),
+        ("aac", "aac", 44_100, 2, None),
     ],
 )
 def test_only_what_browsers_play_is_sent_as_it_is(

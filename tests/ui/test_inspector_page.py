@@ -11,7 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import state, words
-from app.clip_view import Answer, _remarks
+from app.clip_view import Answer, _remarks, _verdict
 from core.artifact import read_manifest
 from core.audio import write_wav
 from core.classifier import Classifier
@@ -215,3 +215,25 @@ def test_the_scale_of_a_confidence_is_said() -> None:
     assert "as answered, at temperature 1" in next(_remarks(Answer.of(records, 0)))
     scaled = replace(records, temperatures=np.full(8, 1.5))
     assert "after temperature scaling (T = 1.50)" in next(_remarks(Answer.of(scaled, 0)))
+
+
+@pytest.mark.parametrize(
+    ("true", "right", "said"),
+    [
+        (None, None, ":material/help: None of the {n} classes · closest: {closest}, true class not known"),
+        (
+            NONE_OF_THE_CLASSES,
+            True,
+            ":material/check_circle: None of the {n} classes, and it is",
+        ),
+        ("thunder", True, ":material/check_circle: None of the {n} classes, and it is thunder"),
+        ("closest", True, ":material/check_circle: None of the {n} classes · closest: {closest}, and it is"),
+    ],
+)
+def test_what_was_called_unknown_is_not_told_as_its_closest_class(
+    true: str | None, right: bool | None, said: str
+) -> None:
+    given = Answer.of(answers(8, unknown=np.ones(8, dtype=bool)), 0)
+    true = given.predicted if true == "closest" else true
+    found = _verdict(replace(given, true=true, right=right))
+    assert found == said.format(n="four", closest=words.plain(given.predicted))

@@ -1,5 +1,6 @@
 import hashlib
 import io
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,11 @@ import pytest
 import soundfile
 import streamlit as st
 
-from app import services, theme
+from app import drift_input, records_input, services, theme
 from app.services.sounds import Sound
 from core.backend import LocalBackend
 from core.classifier import Classifier
-from core.config import ROOT
+from core.config import ROOT, Limits
 from core.errors import AudioError
 from tests.synthetic_dataset import write_dataset
 
@@ -100,3 +101,9 @@ def test_the_palette_is_the_themes() -> None:
 def test_without_a_theme_there_is_no_palette(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(theme, "CONFIG", tmp_path / "none.toml")
     assert theme.palette() is None
+
+
+def test_what_the_pages_offer_to_upload_passes_the_server() -> None:
+    """Streamlit's server refuses more than its own limit, whatever a widget says."""
+    server = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text(encoding="utf-8"))["server"]
+    assert server["maxUploadSize"] >= max(drift_input.UPLOAD_MB, records_input.UPLOAD_MB, Limits().max_bytes / 2**20)

@@ -208,11 +208,29 @@ def test_a_sample_counts_as_clipped_from_a_thousandth_under_full_scale(value: fl
     assert source.longest_clipped_run == (44_100 if value > 0.999 else 0)
 
 
+def test_floats_above_full_scale_are_clipped_only_where_their_tops_are_flat() -> None:
+    wave = 2 * np.sin(np.linspace(0, 400, 44_100)).astype(np.float32)
+    for subtype in ("FLOAT", "DOUBLE"):
+        whole = decode(by_soundfile(wave[:, None], 44_100, "WAV", subtype)).source
+        cut = decode(by_soundfile(np.clip(wave, -1.5, 1.5)[:, None], 44_100, "WAV", subtype)).source
+        assert whole.longest_clipped_run <= 2
+        assert cut.longest_clipped_run > 20
+
+
+@pytest.mark.parametrize("subtype", ["ULAW", "ALAW", "PCM_U8", "PCM_16"])
+def test_clipping_is_seen_at_the_end_of_every_coding(subtype: str) -> None:
+    """The largest number of µ-law is 0.980 of full scale, that of A-law 0.984, and of 8 bits 0.992."""
+    tone = np.sin(np.linspace(0, 400, 44_100))[:, None].astype(np.float32)
+    cut = decode(by_soundfile(np.clip(3 * tone, -1, 1), 44_100, "WAV", subtype)).source
+    assert cut.longest_clipped_run > 20
+    assert decode(by_soundfile(0.9 * tone, 44_100, "WAV", subtype)).source.longest_clipped_run == 0
+
+
 def test_clipped_samples_apart_or_in_different_channels_are_not_a_run() -> None:
     sound = np.zeros((44_100, 2), dtype=np.float32)
     sound[100:200:2, 0] = sound[101:200:2, 1] = 1.0
     sound[BLOCK_FRAMES % 44_100 - 1] = 1.0
-    assert decode(by_soundfile(sound, 44_100, "WAV", "FLOAT")).source.longest_clipped_run == 1
+    assert decode(by_soundfile(sound, 44_100, "WAV", "PCM_16")).source.longest_clipped_run == 1
 
 
 def test_the_waveform_is_the_mean_of_the_channels() -> None:

@@ -1,11 +1,13 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 
 from core.cli import main
+from core.errors import StoreError
 from core.store import Store
 from tests.synthetic_dataset import write_dataset
 
@@ -182,6 +184,61 @@ def test_with_log_answers_are_written_into_the_store_and_folders_are_walked(
     monkeypatch.setenv("EARSHOT_KEEP_AUDIO", "1")
     assert main(["classify", "--log", str(sound), "--artifact", str(untrained_folder)]) == 0
     assert Store.open(url).sound(logged.prediction.clip_id) == sound.read_bytes()
+
+
+def test_an_answer_that_cannot_be_logged_is_given_and_stops_no_other(
+    sound: Path,
+    untrained_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("EARSHOT_DATABASE_URL", f"sqlite:///{tmp_path / 'log.sqlite3'}")
+    write, calls = Store.log, []
+
+    def fill_up(store: Store, *given: Any, **more: Any) -> int:
+        calls.append(given)
+        if len(calls) == 2:
+            raise StoreError("The database did not take this: disk full.", code="database")
+        return write(store, *given, **more)
+
+    monkeypatch.setattr(Store, "log", fill_up)
+    asked = ["classify", "--log", str(sound), str(sound), str(sound), "--artifact", str(untrained_folder)]
+    assert main([*asked, "--json"]) == 1
+    first, second, third = lines(capsys)
+    assert second["log_error"] == {"code": "database", "message": "The database did not take this: disk full."}
+    assert second["label"] == first["label"] == third["label"]
+    assert ("id" in first, "id" in second, "id" in third) == (True, False, True)
+    calls.clear()
+    assert main(asked) == 1
+    assert "not logged [database]: The database did not take this" in capsys.readouterr().out
+
+
+def test_a_name_that_is_no_utf_8_is_told_and_logged_as_near_as_can_be(
+    sound: Path,
+    untrained_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    url = f"sqlite:///{tmp_path / 'log.sqlite3'}"
+    monkeypatch.setenv("EARSHOT_DATABASE_URL", url)
+    odd, missing = tmp_path / "caf\udce9.flac", tmp_path / "gon\udce9.flac"
+    odd.write_bytes(sound.read_bytes())
+    assert main(["classify", "--log", str(odd), str(missing), "--json", "--artifact", str(untrained_folder)]) == 1
+    named, absent = lines(capsys)
+    assert named["file"] == str(tmp_path / "caf\ufffd.flac")
+    assert absent["file"] == str(tmp_path / "gon\ufffd.flac")
+    assert Store.open(url).get(1).name == "caf\ufffd.flac"
+
+
+def test_a_pipe_without_end_is_not_read_to_its_end(
+    untrained_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EARSHOT_MAX_BYTES", "100000")
+    assert main(["classify", "/dev/zero", "--json", "--artifact", str(untrained_folder)]) == 1
+    (answer,) = lines(capsys)
+    assert answer["error"]["code"] == "too_many_bytes"  # type: ignore[index]
 
 
 def test_a_log_that_cannot_be_opened_is_told_before_anything_is_answered(

@@ -11,6 +11,7 @@ import pytest
 import soundfile
 
 from core.audio import decode
+from core.config import Limits
 from core.containers import (
     BLOCK_FRAMES,
     DEMUXERS,
@@ -404,3 +405,67 @@ def test_megabytes_of_rubbish_behind_a_good_start_are_soon_refused(start: bytes)
     with pytest.raises(AudioError):
         decode(start + np.random.default_rng(0).bytes(4_000_000))
     assert time.perf_counter() - began < 5
+
+
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+def test_every_stream_of_a_chained_ogg_is_heard(subtype: str) -> None:
+    """Recordings of radio hold one stream a title."""
+    both = by_soundfile(noise(2.0), "OGG", subtype) + by_soundfile(noise(3.0), "OGG", subtype)
+    wave = decode(both)
+    assert wave.duration_s == pytest.approx(5.0, abs=0.05)
+    assert not wave.source.truncated
+
+
+def test_a_wav_whose_size_was_never_completed_is_told_as_incomplete() -> None:
+    whole = by_soundfile(noise(2.0), "WAV", "PCM_16")
+    header = read_wav_header(whole)
+    assert header is not None
+    assert not header.truncated
+    at = whole.index(b"data") + 4
+    stale = whole[:at] + struct.pack("<I", RATE) + whole[at + 4 :]
+    wave = decode(stale)
+    assert wave.duration_s == pytest.approx(0.5)
+    assert wave.source.truncated
+    assert not decode(whole + chunk(b"LIST", b"INFOabcd")).source.truncated
+
+
+def test_an_mp3_that_does_not_begin_with_a_frame_is_one() -> None:
+    whole = by_av(noise(3.0), "mp3", "mp3")
+    for cut in (b"\0" + whole, bytes(500) + whole, whole[5_000:]):
+        assert sniff(cut) == "mp3"
+        assert decode(cut).duration_s > 1
+    rng = np.random.default_rng(0)
+    assert [sniff(b"\0" + rng.bytes(20_000)) for _ in range(50)] == [None] * 50
+
+
+def film(*, sound_s: float, picture_s: float, begins_s: float = 0.0) -> bytes:
+    """Matroska with a picture: it states one length, of the longer of the two."""
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="matroska") as out:
+        sound, picture = out.add_stream("flac", rate=RATE), out.add_stream("mjpeg", rate=5)
+        assert isinstance(sound, av.AudioStream)
+        assert isinstance(picture, av.VideoStream)
+        picture.width, picture.height, picture.pix_fmt = 32, 32, "yuvj420p"
+        sound.layout = "mono"
+        samples = (noise(sound_s)[None] * 2**15).astype(np.int16).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+        frame.sample_rate, frame.pts = RATE, round(begins_s * RATE)
+        out.mux(sound.encode(frame))
+        out.mux(sound.encode(None))
+        for number in range(round(picture_s * 5)):
+            still = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), dtype=np.uint8), format="rgb24")
+            still.pts = number
+            out.mux(picture.encode(still))
+        out.mux(picture.encode(None))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(("sound_s", "picture_s", "begins_s"), [(2.0, 3.0, 0.0), (1.0, 4.0, 0.0), (1.0, 3.0, 2.0)])
+def test_a_film_longer_than_its_sound_is_not_incomplete(sound_s: float, picture_s: float, begins_s: float) -> None:
+    wave = decode(film(sound_s=sound_s, picture_s=picture_s, begins_s=begins_s))
+    assert wave.duration_s == pytest.approx(sound_s, abs=0.01)
+    assert not wave.source.truncated
+
+
+def test_a_film_longer_than_the_limit_is_heard_where_its_sound_is_not() -> None:
+    assert decode(film(sound_s=1.0, picture_s=4.0), limits=Limits(max_duration_s=2)).duration_s == pytest.approx(1.0)

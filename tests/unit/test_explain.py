@@ -66,6 +66,16 @@ def test_a_window_of_long_audio_is_explained_like_the_same_stretch_alone(classif
     np.testing.assert_allclose(explained.stages[-1].cam, alone.stages[-1].cam, atol=1e-5)
 
 
+def test_what_a_window_rests_on_is_told_in_the_time_of_the_sound(classifier: Classifier) -> None:
+    long = np.random.default_rng(1).normal(0, 0.1, 14 * RATE).astype(np.float32)
+    later = explain(classifier, long, window=1, occlusion=True)
+    alone = explain(classifier, long[round(2.5 * RATE) : round(7.5 * RATE)], label=later.label, occlusion=True)
+    assert later.occlusion is not None
+    assert alone.occlusion is not None
+    assert later.occlusion.least_s == pytest.approx([2.5 + edge for edge in alone.occlusion.least_s])
+    assert 2.5 <= later.occlusion.least_s[0] < later.occlusion.least_s[1] <= 7.5
+
+
 def test_explaining_leaves_no_gradients_behind(classifier: Classifier, sound: np.ndarray) -> None:
     explain(classifier, sound)
     assert all(parameter.grad is None for parameter in classifier.net.parameters())

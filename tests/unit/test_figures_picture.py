@@ -9,7 +9,7 @@ from core.artifact import Artifact
 from core.classifier import Classifier
 from core.config import Limits
 from core.explain import explain
-from core.figures.picture import result_picture
+from core.figures.picture import _subtitle, _title, result_picture
 from core.figures.training import confusion_picture, spectrogram_picture
 
 
@@ -24,6 +24,17 @@ def test_the_result_is_one_png_of_1600_by_1200(untrained: Artifact, duration_s: 
     pixels = matplotlib.image.imread(io.BytesIO(png), format="png")
     assert pixels.shape[:2] == (1200, 1600)
     assert pixels[..., :3].std() > 0.1  # something is drawn
+
+
+def test_a_picture_of_an_unknown_sound_is_confident_of_nothing(untrained: Artifact) -> None:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.random.default_rng(0).normal(0, 0.1, 16_000), 16_000, format="WAV")
+    known = Classifier(untrained, Limits()).predict(buffer.getvalue()).model_copy(update={"unknown": False})
+    assert "confident" in _subtitle(known)
+    unknown = known.model_copy(update={"unknown": True})
+    assert _title(unknown).startswith("None of the three classes · closest: ")
+    assert "confident" not in _subtitle(unknown)
+    assert "for the closest, if it had to choose" in _subtitle(unknown)
 
 
 def test_a_confusion_picture_counts_in_rgb() -> None:

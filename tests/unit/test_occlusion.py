@@ -55,6 +55,13 @@ def test_the_most_telling_patch_is_where_its_probability_says(net: AudioResNet) 
     assert found.probability == pytest.approx(float(whole), abs=1e-5)
 
 
+def test_the_patch_is_told_in_the_time_of_the_sound(net: AudioResNet) -> None:
+    given = features(net, RATE)
+    first = occlude(net, given, 0, temperature=1.0, column_s=COLUMN_S).least_s
+    later = occlude(net, given, 0, temperature=1.0, column_s=COLUMN_S, span_s=(15.0, 15.0 + first[1] - 0.01)).least_s
+    assert later == pytest.approx((15.0 + first[0], 15.0 + first[1] - 0.01))  # the last column may pass the end
+
+
 def test_patches_grow_with_the_sound_so_that_their_number_stays() -> None:
     assert patch_size(64, 501, 0.01) == (16, 50)
     assert patch_size(64, 1_001, 0.01) == (16, 100)
