@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
@@ -12,6 +13,8 @@ from core.config import Settings
 from core.errors import ExportError
 
 WORKBOOK = "Earshot"
+SILENT_S = 60  # after which a server that says nothing is given up
+LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 
 @dataclass(frozen=True)
@@ -55,9 +58,13 @@ def publish(workbook: Path, site: Site, *, name: str = WORKBOOK) -> str:
     """Publish the ``.twbx`` in place of an earlier one of this ``name``; return its address. Raises ``ExportError``."""
     import tableauserverclient as tsc
 
+    _check_address(site.server)
     try:
-        server = tsc.Server(site.server)
-        server.use_server_version()  # before signing in: tokens came with version 3.6
+        server = tsc.Server(site.server, http_options={"timeout": SILENT_S})
+        try:
+            server.use_server_version()  # before signing in: tokens came with version 3.6
+        except AttributeError as exc:  # an answer without the part that it looks for
+            raise ValueError("an answer that is not Tableau's") from exc
         token = tsc.PersonalAccessTokenAuth(site.token_name, site.token.get_secret_value(), site_id=site.site)
         with server.auth.sign_in(token):
             item = tsc.WorkbookItem(_project(server, site.project), name=name, show_tabs=True)
@@ -70,6 +77,17 @@ def publish(workbook: Path, site: Site, *, name: str = WORKBOOK) -> str:
             code="publish",
         ) from exc
     return str(done.webpage_url or f"{site.server}: workbook {done.id}")
+
+
+def _check_address(server: str) -> None:
+    """The token goes there: encrypted, or not off this machine. Without a scheme the client would take http."""
+    parts = urlsplit(server)
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
+        raise ExportError(
+            f"Expected an address that begins with https://, got {server!r}. The token would go there unencrypted: "
+            "correct EARSHOT_TABLEAU_SERVER.",
+            code="publish",
+        )
 
 
 def _failures() -> tuple[type[Exception], ...]:

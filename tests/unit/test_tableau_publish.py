@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -79,3 +82,42 @@ def test_a_site_comes_from_the_settings_and_says_what_is_missing(monkeypatch: py
     found = Site.of(Settings.load())
     assert (found.server, found.site, found.project) == ("https://tableau.example.org", "", "default")
     assert "secret" not in repr(found)
+
+
+@pytest.mark.parametrize("address", ["{host}", "http://tableau.example.org", "ftp://127.0.0.1", ""])
+def test_a_token_goes_nowhere_unencrypted(server: Received, book: Path, address: str) -> None:
+    given = address.format(host=server.address.removeprefix("http://"))
+    with pytest.raises(ExportError, match="begins with https://"):
+        publish(book, site(server, server=given))
+    assert server.workbook == b""
+
+
+class _OtherServer(BaseHTTPRequestHandler):
+    """Answers everything with a page, as a login portal does."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(b"<html><body>Sign in</body></html>")
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+def test_a_server_that_is_no_tableau_is_told_as_that(server: Received, book: Path) -> None:
+    with HTTPServer(("127.0.0.1", 0), _OtherServer) as other:
+        thread = threading.Thread(target=other.serve_forever)
+        thread.start()
+        try:
+            with pytest.raises(ExportError, match="Check the address"):
+                publish(book, site(server, server=f"http://127.0.0.1:{other.server_port}"))
+        finally:
+            other.shutdown()
+            thread.join()
+
+
+def test_a_server_that_says_nothing_is_given_up(server: Received, book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.tableau.publish.SILENT_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(ExportError, match="Check the address"):
+        publish(book, site(server, server=f"http://127.0.0.1:{silent.getsockname()[1]}"))
