@@ -114,7 +114,8 @@ def choose(box: Locator, option: str, *, typed: str = "") -> None:
 
 
 def upload(page: Page, name: str, data: bytes) -> None:
-    """Give the page a file, as dropping it there does."""
+    """Give the page a file, as dropping it there does; a page that is still redrawing its uploader may not take it."""
     payload = {"name": name, "mimeType": "application/octet-stream", "buffer": data}
-    page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(payload)
-    expect(page.get_by_test_id("stFileChipName").get_by_text(name)).to_be_visible()
+    settle(page)
+    taken = page.get_by_test_id("stFileChipName").get_by_text(name)
+    until(taken, lambda: page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(payload))

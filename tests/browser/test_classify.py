@@ -158,6 +158,7 @@ def test_a_wrong_file_is_told_and_the_next_one_answered(page: Page, clip_path: P
     upload(page, "letter.wav", b"This is a letter and not a sound.\n" * 50)
     expect(page.get_by_test_id("stAlert")).to_contain_text("Expected a sound file", timeout=ANSWER_MS)
     page.get_by_test_id("stFileChipDeleteBtn").get_by_role("button").click()
+    expect(page.get_by_test_id("stAlert")).to_have_count(0, timeout=ANSWER_MS)
     upload(page, clip_path.name, clip_path.read_bytes())
     answered(page)
     expect(page.get_by_test_id("stAlert")).to_have_count(0)
