@@ -11,13 +11,15 @@ One row an answer, in these columns:
     seed          integer  (optional) which of several networks answered
     duration_s    float64  (optional) length of the sound
     quality       text     (optional) codes of the warnings of ``core.quality``, with spaces between
+    created_at    time     (optional) when it was answered; text is read as ISO 8601, UTC unless it says otherwise
+    latency_ms    float64  (optional) how long the answer took
     descriptors   float64  (optional) any of ``core.descriptors.NAMES``
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -180,7 +182,12 @@ def _plain(table: pd.DataFrame, usable: _Usable) -> pd.DataFrame:
     if nested:
         usable.notes.append(f"columns of lists or records are left aside: {', '.join(map(str, nested))}")
     plain = table.drop(columns=[*nested, *(name for name in VECTORS if name in table)])
-    meant = dict.fromkeys((*NAMES, "duration_s"), partial(pd.to_numeric, errors="coerce")) | {"unknown": _flags}
+    numbers = dict.fromkeys((*NAMES, "duration_s", "latency_ms"), partial(pd.to_numeric, errors="coerce"))
+    meant: dict[str, Callable[[pd.Series[Any]], pd.Series[Any]]] = {
+        **numbers,
+        "unknown": _flags,
+        "created_at": _moments,
+    }
     for name, read in meant.items():
         if name in plain:
             column = read(plain[name])
@@ -202,6 +209,14 @@ def _flags(column: pd.Series[Any]) -> pd.Series[Any]:
         return column
     said = column.astype("str").str.lower().str.removesuffix(".0")
     return said.map({"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}).astype("boolean")
+
+
+def _moments(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Times in UTC; missing for what is none, and for numbers, which do not say since when they count."""
+    if pd.api.types.is_numeric_dtype(column):
+        return pd.Series(pd.NaT, index=column.index, dtype="datetime64[us, UTC]")
+    mixed = {} if pd.api.types.is_datetime64_any_dtype(column) else {"format": "ISO8601"}
+    return pd.to_datetime(column, utc=True, errors="coerce", **mixed)
 
 
 def _whole(table: pd.DataFrame, name: str, usable: _Usable) -> NDArray[np.int64]:

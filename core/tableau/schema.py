@@ -6,7 +6,8 @@ nothing else names a column.
 Text is made safe here, in one place and for every format (``safe_text``), so that keys still match over tables:
 
 - a text that a spreadsheet would read as a formula (it begins with = + - @, or one of their full-width forms, even
-  after spaces) gets an apostrophe in front: ``=cmd|'/C calc'!A0`` → ``'=cmd|'/C calc'!A0``;
+  after spaces) gets an apostrophe in front: ``=cmd|'/C calc'!A0`` → ``'=cmd|'/C calc'!A0``; so does what follows a
+  semicolon, which parts the cells where a comma is the decimal sign;
 - control characters become their visible symbols (a newline ␊, a tab ␉), so that one record stays one line.
 """
 
@@ -33,7 +34,7 @@ ARROW: dict[str, pa.DataType] = {
     "time": pa.timestamp("us", "UTC"),
 }
 QUALITY = ("silent", "clipped", "band_limited", "short", "channels_cancel", "truncated")
-FORMULA = r"^[\s\p{Z}\p{Cf}]*[=+\-@＝＋－＠]"  # behind spaces of any kind, and what is not seen
+FORMULA = r"(^|;)([\s\p{Z}\p{Cf}]*[=+\-@＝＋－＠])"  # behind spaces of any kind, and what is not seen
 CONTROL = r"[\x00-\x1f\x7f-\x{9f}\x{2028}\x{2029}]"
 PICTURES = {code: chr(0x2400 + code) for code in range(0x20)} | {0x7F: "␡", 0x2028: "␤", 0x2029: "␤"}
 PICTURES |= dict.fromkeys(range(0x80, 0xA0), "\N{REPLACEMENT CHARACTER}")
@@ -134,10 +135,12 @@ PREDICTIONS = Table(
         *DESCRIPTORS,
         *(flag(f"quality_{code}", f"recording warned of as {code}; empty where not assessed") for code in QUALITY),
         number("duration_s", "s", "length of the sound", 0),
-        number("latency_ms", "ms", "time the answer took, in logs", 0),
-        text("origin", "app, api or cli in logs; held-out in runs"),
-        text("backend", "where inference ran, in logs"),
-        Column("created_at", "time", "UTC", "when it was answered, to the second; empty for runs"),
+        number("latency_ms", "ms", "time the answer took, in logs, and in files that say so", 0),
+        text("origin", "app, api or cli in logs; held-out in runs; in files what they say"),
+        text("backend", "where inference ran, in logs, and in files that say so"),
+        Column(
+            "created_at", "time", "UTC", "when it was answered, to the second; empty for runs, and files without times"
+        ),
         FINGERPRINT,
         text("thumbnail_path", "relative path or URL of its spectrogram, where exported"),
         text("audio_path", "relative path or URL of its sound, where exported"),
@@ -172,7 +175,7 @@ HEADLINE = Table(
         number("value", "see unit", "mean over seeds; empty where undefined (n = 0)"),
         number("low", "see unit", "95 % interval, lower end; empty where there is none"),
         number("high", "see unit", "95 % interval, upper end; empty where there is none"),
-        count("n", "clips whose true class is known", "clips"),
+        count("n", "clips whose true class is known; answers in logs, where a sound may have come again", "clips"),
     ),
     ("run_id", "metric"),
     {"run_id": "about"},
@@ -435,7 +438,7 @@ ABOUT = Table(
             "created_at",
             "time",
             "UTC",
-            "end of the run, or the last answer of the log window; empty for files and demonstrations",
+            "end of the run, or the last answer of the log window or file; empty where no time is known",
         ),
         text("notes", "what was left out and why"),
         text("earshot_version", "version of the code that made this export"),
@@ -553,6 +556,5 @@ def safe_text(values: pa.Array) -> pa.Array:
     """Text that no spreadsheet takes for a formula and no reader for two lines; empty text is missing."""
     if pc.any(pc.match_substring_regex(values, CONTROL)).as_py():
         values = pa.array([None if v is None else v.translate(PICTURES) for v in values.to_pylist()], pa.string())
-    formula = pc.match_substring_regex(values, FORMULA)
-    values = pc.if_else(formula, pc.binary_join_element_wise("'", values, ""), values)
+    values = pc.replace_substring_regex(values, FORMULA, r"\1'\2")
     return pc.if_else(pc.equal(values, ""), pa.scalar(None, pa.string()), values)

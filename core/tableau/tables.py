@@ -32,6 +32,26 @@ from core.training.curves import read_curves
 Progress = Callable[[float, str], None]
 ROWS = 65_536  # of the fact table in memory at a time
 DRIFT_ROWS = 50_000  # newest answers of a log that are compared with the reference
+# Columns of ``predictions`` that are worked out here; a file's own columns of these names are left aside.
+COMPUTED = (
+    "prediction_id",
+    "run_id",
+    "true_label",
+    "predicted_label",
+    "correct",
+    "confidence",
+    "raw_confidence",
+    "true_probability",
+    "entropy_nats",
+    "margin",
+    "confidence_bin",
+    "raw_confidence_bin",
+    "conformal_set_size",
+    *(f"quality_{code}" for code in schema.QUALITY),
+    "fingerprint",
+    "thumbnail_path",
+    "audio_path",
+)
 
 
 class Media(Protocol):
@@ -167,16 +187,15 @@ def _newest(pieces: list[RecordSet]) -> list[RecordSet]:
 
 def facts_of(part: Part, records: RecordSet, media: Media) -> pa.Table:
     """Rows of ``predictions``; ``records`` bear what ``_identified`` adds."""
-    frame = records.frame().rename(
-        columns={"label": "true_label", "predicted": "predicted_label", "entropy": "entropy_nats"}
-    )
-    logged = part.kind == LOG
+    frame = records.frame()
+    ours = {"label": "true_label", "predicted": "predicted_label", "entropy": "entropy_nats"}
+    frame = frame.drop(columns=[name for name in ours.values() if name in frame]).rename(columns=ours)
     sets = None
     if records.conformal_quantile is not None:
         sets = prediction_set(records.probabilities, records.conformal_quantile).sum(axis=-1)
     frame = frame.assign(
         run_id=part.run_id,
-        origin=frame.get("origin", "held-out"),
+        origin=frame.get("origin", None if part.kind == "file" else "held-out"),
         other_label=frame.get("other_label"),
         confidence_bin=bin_index(records.confidence),
         raw_confidence_bin=bin_index(records.raw_confidence),
@@ -188,14 +207,17 @@ def facts_of(part: Part, records: RecordSet, media: Media) -> pa.Table:
     for name in (*NAMES, "duration_s", "latency_ms", "backend"):
         if name not in frame:
             frame[name] = np.nan
-    if not logged or "created_at" not in frame:
+    if "created_at" not in frame:
         frame["created_at"] = pd.NaT
     return schema.conform(schema.PREDICTIONS, frame)
 
 
 def _identified(part: Part, records: RecordSet, *, start: int) -> RecordSet:
     """``records``, from the row ``start`` of their part on, with ``prediction_id`` and ``file_name``."""
-    table = records.table
+    table, notes = records.table, records.notes
+    if part.kind != LOG and (theirs := [name for name in COMPUTED if name in table]):
+        table = table.drop(columns=theirs)
+        notes = (*notes, f"columns of the file that the export works out itself are left aside: {', '.join(theirs)}")
     if part.kind == LOG:
         ids = f"{part.run_id}/" + table["id"].astype("str")
     else:
@@ -203,8 +225,8 @@ def _identified(part: Part, records: RecordSet, *, start: int) -> RecordSet:
         exported = schema.safe_text(pa.array(ids.tolist(), pa.string()))
         if len(exported.unique()) < len(ids):  # a file of records may hold a clip twice
             ids = ids + "/" + pd.Series(np.arange(start, start + len(ids)), index=ids.index).astype("str")
-    named = table["name"] if "name" in table else table["clip_id"]
-    return replace(records, table=table.assign(prediction_id=ids, file_name=named))
+    named = next(table[name] for name in ("name", "file_name", "clip_id") if name in table)
+    return replace(records, table=table.assign(prediction_id=ids, file_name=named), notes=notes)
 
 
 def _quality(frame: pd.DataFrame) -> dict[str, Any]:
@@ -233,8 +255,11 @@ def _paths(frame: pd.DataFrame, media: Media) -> dict[str, Any]:
 def _last(records: RecordSet, last: datetime | None) -> datetime | None:
     if "created_at" not in records.table or not len(records):
         return last
-    newest: datetime = records.table["created_at"].max().to_pydatetime()
-    return newest if last is None else max(newest, last)
+    newest = records.table["created_at"].max()
+    if pd.isna(newest):
+        return last
+    moment: datetime = newest.to_pydatetime()
+    return moment if last is None else max(moment, last)
 
 
 def _classes(names: Sequence[str]) -> pd.DataFrame:
@@ -279,7 +304,7 @@ def _about(digests: Sequence[_Digest]) -> pd.DataFrame:
             "fingerprint": digest.part.fingerprint,
             "n_answers": digest.n,
             "n_labelled": len(digest.labelled),
-            "n_clips": digest.labelled.n_clips if len(digest.labelled) else 0,
+            "n_clips": int(digest.labelled.table["clip_id"].nunique()),
             "n_classes": len(digest.part.class_names),
             "n_seeds": digest.seeds,
             "temperature": digest.temperature,

@@ -23,6 +23,7 @@ from tableauhyperapi import Connection, HyperProcess, TableName, Telemetry
 from core.artifact import Manifest, read_manifest
 from core.cli import main
 from core.config import SHIPPED_ARTIFACT, SHIPPED_RUN, Settings
+from core.descriptors import NAMES
 from core.diagnostics.calibration import bin_index, expected_calibration_error
 from core.errors import EarshotError, ExportError, RecordsError
 from core.record_files import write_records
@@ -34,7 +35,7 @@ from core.tableau import demonstrations, files, gold_tables, hyper, parts, schem
 from core.tableau.export import Exported, KeptExports, export, formats_of
 from core.training.runs import RunFolder
 from tests.answers import answers
-from tests.tableau_log import BAD_NAMES, START, fill
+from tests.tableau_log import BAD_NAMES, START, fill, predictions
 
 LOGGED = 120
 RUN = str(json.loads((SHIPPED_RUN / "config.json").read_text(encoding="utf-8"))["run_id"])
@@ -769,3 +770,81 @@ def test_answers_of_other_models_are_counted_and_told(tmp_path: Path) -> None:
         f"log: 12 answers by the model {manifest.fingerprint[:12]}, 2 labelled; "
         "5 answers of other models in this window are left out",
     )
+
+
+def file_with(tmp_path: Path, **columns: object) -> Path:
+    """A file of 20 records that holds ``columns`` beside its own."""
+    given = answers(20)
+    path = tmp_path / "mine.parquet"
+    write_records(path, given.table.assign(logits=list(given.logits), **columns), given.class_names)
+    return path
+
+
+@pytest.mark.parametrize("name", sorted(set(schema.PREDICTIONS.names) - {"clip_id", "fold", "seed"}))
+@pytest.mark.parametrize("value", ["theirs", 0.25])
+def test_a_column_of_a_file_that_is_named_as_one_of_ours_changes_no_answer(
+    tmp_path: Path, name: str, value: object
+) -> None:
+    plain = tables.build([parts.of_folder(file_with(tmp_path))], tmp_path / "plain.parquet").head("predictions")
+    star = tables.build([parts.of_folder(file_with(tmp_path, **{name: value}))], tmp_path / "facts.parquet")
+    found = star.head("predictions")
+    answered = ["true_label", "predicted_label", "correct", "confidence", "entropy_nats", "confidence_bin", "margin"]
+    pd.testing.assert_frame_equal(found[answered], plain[answered])
+    assert found["run_id"].tolist() == plain["run_id"].tolist()
+    notes = str(star.small["about"]["notes"][0])
+    if name in tables.COMPUTED:
+        assert name in notes
+        pd.testing.assert_series_equal(found[name], plain[name])
+
+
+def test_times_of_a_file_are_kept_however_they_are_written(tmp_path: Path) -> None:
+    moments = ["2026-11-03T10:00:00Z", "2026-11-03 12:30", "yesterday", None] * 5
+    for given in (moments, [pd.Timestamp(text) if text and text[0] == "2" else None for text in moments[:1]] * 20):
+        star = tables.build([parts.of_folder(file_with(tmp_path, created_at=given))], tmp_path / "facts.parquet")
+        found = star.head("predictions")["created_at"]
+        assert found[0] == pd.Timestamp("2026-11-03T10:00:00Z")
+        about = star.small["about"].to_pandas().iloc[0]
+        assert about["created_at"] == found.max()
+        if given is moments:
+            assert found.isna().sum() == 10
+            assert "5 of 20 values of created_at are not understood" in about["notes"]
+    star = tables.build([parts.of_folder(file_with(tmp_path, created_at=1.5))], tmp_path / "facts.parquet")
+    assert star.head("predictions")["created_at"].isna().all()  # seconds, days, since when?
+    assert "20 of 20 values of created_at are not understood" in str(star.small["about"]["notes"][0])
+    assert star.small["about"]["created_at"].to_pylist() == [None]
+
+
+def test_where_a_file_does_not_say_how_its_answers_came_about_nothing_is_invented(tmp_path: Path) -> None:
+    star = tables.build([parts.of_folder(file_with(tmp_path))], tmp_path / "facts.parquet")
+    assert star.head("predictions")["origin"].isna().all()
+    star = tables.build([parts.of_folder(file_with(tmp_path, origin="phone"))], tmp_path / "facts.parquet")
+    assert set(star.head("predictions")["origin"]) == {"phone"}
+    run = tables.build([parts.of_folder()], tmp_path / "facts.parquet")
+    assert set(run.head("predictions")["origin"]) == {"held-out"}
+
+
+def test_a_sound_that_was_logged_again_is_one_clip(tmp_path: Path) -> None:
+    manifest = read_manifest(SHIPPED_ARTIFACT)
+    store = Store.open(f"sqlite:///{tmp_path}/log.sqlite3")
+    for name, answer, _ in predictions(12, manifest):
+        (number,) = store.log_all([(name, answer.model_copy(update={"clip_id": "0" * 16}))], manifest, origin="api")
+        store.correct(number, manifest.class_names[0])
+    star = tables.build([parts.of_log(store, manifest)], tmp_path / "facts.parquet")
+    store.close()
+    about = star.small["about"].to_pandas().iloc[0]
+    assert about[["n_answers", "n_labelled", "n_clips"]].tolist() == [12, 12, 1]
+
+
+@pytest.mark.parametrize(
+    ("given", "safe"),
+    [
+        ("x;=cmd|'/C calc'!A0;.wav", "x;'=cmd|'/C calc'!A0;.wav"),
+        ("a; -1;@b", "a;' -1;'@b"),
+        ("=1;=2", "'=1;'=2"),
+        ("a;b", "a;b"),
+        ("a-b;c=d", "a-b;c=d"),
+    ],
+)
+def test_no_semicolon_begins_a_formula(given: str, safe: str) -> None:
+    """Where a comma is the decimal sign, spreadsheets part cells at semicolons."""
+    assert schema.safe_text(pa.array([given])).to_pylist() == [safe]
