@@ -27,20 +27,21 @@ WINDOWS: dict[str, timedelta | None] = {
 DESKTOP = """
 1. Download the **workbook** (.twbx) and open it: six dashboards, its data inside. It needs Tableau 2026.1 or later.
 2. An earlier Tableau: download the **extract** (.hyper), then *Connect* → *To a File* → *More…*, and choose it.
-3. Drag `predictions` onto the canvas, other tables beside it; relate them as `refers_to` of `data_dictionary` says.
+3. Drag `predictions` onto the canvas, then what `refers_to` of `data_dictionary` names, by *every* pair it names. Tables
+   that name each other nowhere go into data sources of their own: related by `run_id` alone they show other rows' numbers.
 4. A new export: *Data* → the source → *Edit Connection…*, and point it at the new extract.
 """
 PUBLIC = """
 1. Everything on Tableau Public can be seen by everyone, names of your files included.
 2. Download the **zip** and unpack it, or the **one wide CSV** alone.
 3. In Tableau Public: *Connect* → *Text file*, and choose `predictions.csv` or `earshot_predictions.csv`.
-4. Relate other tables as `refers_to` of `data_dictionary.csv` says, build sheets, *File* → *Save to Tableau Public*.
+4. Relate other tables by every pair that `refers_to` of `data_dictionary.csv` names; *File* → *Save to Tableau Public*.
 """
 CLOUD = """
 1. In the browser: *New* → *Workbook Upload*, choose the **workbook** (.twbx), a project, and upload.
 2. From a shell: make a personal access token there (*My Account Settings*), set the five `EARSHOT_TABLEAU_…` settings.
 3. Then `python -m core tableau --out DIR --publish` exports and publishes in one step; run again, it replaces.
-4. An extract alone is not a data source of several tables there: publish it inside the workbook.
+4. Publish the extract inside the workbook: alone, a server takes one of several tables only with one fact table.
 """
 
 
@@ -188,7 +189,7 @@ def _dictionary(table: schema.Table) -> list[dict[str, str]]:
             "Type": c.kind,
             "Unit": c.unit,
             "Meaning": c.meaning,
-            "Refers to": table.refers.get(c.name, ""),
+            "Refers to": schema.relations(table, c.name),
         }
         for c in table.columns
     ]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -55,22 +56,13 @@ def write_hyper(star: StarSchema, path: Path, *, version: str = VERSION) -> None
             code="no_hyper",
         )
     check_version(version)
-    from pantab import frames_to_hyper
-    from tableauhyperapi import HyperException, TableName
+    from tableauhyperapi import HyperException
 
-    streams = {
-        TableName(SCHEMA, table.name): pa.RecordBatchReader.from_batches(table.arrow, star.batches(table.name))
-        for table in schema.TABLES
-    }
     with whole(path) as beside:
         beside.unlink()  # pantab writes to the path itself where there is nothing
         try:
-            frames_to_hyper(
-                streams,
-                beside,
-                not_null_columns=set(),
-                process_params={"default_database_version": version},
-            )
+            _write_tables(star, beside, version)
+            _declare_keys(beside, version)
         except (HyperException, RuntimeError) as exc:
             free = os.statvfs(path.parent).f_bavail * os.statvfs(path.parent).f_frsize
             raise ExportError(
@@ -78,3 +70,52 @@ def write_hyper(star: StarSchema, path: Path, *, version: str = VERSION) -> None
                 f"and {tempfile.gettempdir()} is used for temporary files. Nothing incomplete was left.",
                 code="hyper",
             ) from exc
+
+
+def _write_tables(star: StarSchema, path: Path, version: str) -> None:
+    """Their rows. A key's columns are never null; where a column of that name may be, its table is written apart."""
+    from pantab import frames_to_hyper
+    from tableauhyperapi import TableName
+
+    facts = [schema.PREDICTIONS]
+    others = [table for table in schema.TABLES if table not in facts]
+    for tables, mode in ((others, "w"), (facts, "a")):
+        frames_to_hyper(
+            {
+                TableName(SCHEMA, table.name): pa.RecordBatchReader.from_batches(table.arrow, star.batches(table.name))
+                for table in tables
+            },
+            path,
+            table_mode=mode,
+            not_null_columns={name for table in tables for name in table.key},
+            process_params={"default_database_version": version},
+            atomic=False,  # ``path`` has another name until it is complete
+        )
+
+
+def _declare_keys(path: Path, version: str) -> None:
+    """Primary and foreign keys, which Hyper takes our word for: Tableau relates tables by them."""
+    from tableauhyperapi import Connection, HyperProcess, Telemetry
+
+    parameters = {"log_config": "", "default_database_version": version}
+    with (
+        HyperProcess(Telemetry.DO_NOT_SEND_USAGE_DATA_TO_TABLEAU, parameters=parameters) as process,
+        Connection(process.endpoint, str(path)) as connection,
+    ):
+        for table in schema.TABLES:
+            connection.execute_command(f"ALTER TABLE {_named(table)} ADD ASSUMED PRIMARY KEY {_columns(table.key)}")
+        for table in schema.TABLES:
+            for reference in table.refers:
+                other = schema.BY_NAME[reference.table]
+                connection.execute_command(
+                    f"ALTER TABLE {_named(table)} ADD ASSUMED FOREIGN KEY {_columns(reference.columns)} "
+                    f"REFERENCES {_named(other)} {_columns(other.key)}"
+                )
+
+
+def _named(table: schema.Table) -> str:
+    return f'"{SCHEMA}"."{table.name}"'
+
+
+def _columns(names: Sequence[str]) -> str:
+    return "(" + ", ".join(f'"{name}"' for name in names) + ")"

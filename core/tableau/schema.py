@@ -14,7 +14,7 @@ Text is made safe here, in one place and for every format (``safe_text``), so th
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -53,14 +53,22 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Reference:
+    """``columns`` name, together and in the order of its key, one row of ``table``; none where one is missing."""
+
+    table: str
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Table:
-    """One table. ``key``: the columns that tell its rows apart; ``refers``: column → table whose key it names."""
+    """One table. ``key``: the columns that tell its rows apart, never missing; ``refers``: rows that its rows name."""
 
     name: str
     meaning: str
     columns: tuple[Column, ...]
     key: tuple[str, ...]
-    refers: dict[str, str] = field(default_factory=dict)
+    refers: tuple[Reference, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -96,6 +104,9 @@ def share(name: str, meaning: str) -> Column:
 
 RUN = text("run_id", "run, log window or file that the answers are from; names a row of about")
 CLIP = text("clip_id", "gold clip; names a row of clip_features")
+OF_ABOUT = Reference("about", ("run_id",))
+OF_CLASSES = (Reference("classes", ("true_label",)), Reference("classes", ("predicted_label",)))
+OF_CLIP = Reference("clip_features", ("clip_id",))
 FINGERPRINT = text(
     "fingerprint",
     "sha256 of the model that answered; in a cross-validation of the one it made; empty where none is known",
@@ -138,15 +149,18 @@ PREDICTIONS = Table(
         number("latency_ms", "ms", "time the answer took, in logs, and in files that say so", 0),
         text("origin", "app, api or cli in logs; held-out in runs; in files what they say"),
         text("backend", "where inference ran, in logs, and in files that say so"),
-        Column(
-            "created_at", "time", "UTC", "when it was answered, to the second; empty for runs, and files without times"
-        ),
+        Column("created_at", "time", "UTC", "when it was answered, to the second; empty where not known"),
         FINGERPRINT,
         text("thumbnail_path", "relative path or URL of its spectrogram, where exported"),
         text("audio_path", "relative path or URL of its sound, where exported"),
     ),
     ("prediction_id",),
-    {"run_id": "about", "true_label": "classes", "predicted_label": "classes"},
+    (
+        OF_ABOUT,
+        *OF_CLASSES,
+        Reference("class_metrics", ("run_id", "true_label")),
+        Reference("confusion", ("run_id", "true_label", "predicted_label")),
+    ),
 )
 CLASSES = Table(
     "classes",
@@ -178,7 +192,7 @@ HEADLINE = Table(
         count("n", "clips whose true class is known; answers in logs, where a sound may have come again", "clips"),
     ),
     ("run_id", "metric"),
-    {"run_id": "about"},
+    (OF_ABOUT,),
 )
 CLASS_METRICS = Table(
     "class_metrics",
@@ -199,7 +213,7 @@ CLASS_METRICS = Table(
         share("f1_high", "95 % interval, upper end"),
     ),
     ("run_id", "label"),
-    {"run_id": "about", "label": "classes"},
+    (OF_ABOUT, Reference("classes", ("label",))),
 )
 CONFUSION = Table(
     "confusion",
@@ -212,7 +226,7 @@ CONFUSION = Table(
         share("share_of_true", "of the answers for this true class; empty where it has none"),
     ),
     ("run_id", "true_label", "predicted_label"),
-    {"run_id": "about", "true_label": "classes", "predicted_label": "classes"},
+    (OF_ABOUT, *OF_CLASSES, Reference("class_metrics", ("run_id", "true_label"))),
 )
 CONFUSED_PAIRS = Table(
     "confused_pairs",
@@ -231,7 +245,7 @@ CONFUSED_PAIRS = Table(
         count("rank", "1 is the most frequent pair of its run", ""),
     ),
     ("run_id", "true_label", "predicted_label"),
-    {"run_id": "about", "true_label": "classes", "predicted_label": "classes"},
+    (OF_ABOUT, *OF_CLASSES, Reference("confusion", ("run_id", "true_label", "predicted_label"))),
 )
 ERRORS = Table(
     "errors",
@@ -253,7 +267,7 @@ ERRORS = Table(
         text("audio_path", "relative path or URL of its sound, where exported"),
     ),
     ("run_id", "rank"),
-    {"run_id": "about", "prediction_id": "predictions", "true_label": "classes", "predicted_label": "classes"},
+    (OF_ABOUT, Reference("predictions", ("prediction_id",)), *OF_CLASSES),
 )
 RELIABILITY = Table(
     "reliability",
@@ -271,7 +285,7 @@ RELIABILITY = Table(
         share("accuracy_high", "exact 95 % interval, upper end"),
     ),
     ("run_id", "stage", "bin"),
-    {"run_id": "about"},
+    (OF_ABOUT,),
 )
 RISK_COVERAGE = Table(
     "risk_coverage",
@@ -287,7 +301,7 @@ RISK_COVERAGE = Table(
         share("high", "Wilson 95 % interval, upper end"),
     ),
     ("run_id", "step"),
-    {"run_id": "about"},
+    (OF_ABOUT,),
 )
 DRIFT = Table(
     "drift",
@@ -309,7 +323,7 @@ DRIFT = Table(
         ),
     ),
     ("run_id", "feature", "statistic"),
-    {"run_id": "about"},
+    (OF_ABOUT,),
 )
 DRIFT_DISTRIBUTION = Table(
     "drift_distribution",
@@ -326,7 +340,7 @@ DRIFT_DISTRIBUTION = Table(
         share("share", "of the set's sounds; empty where it has none"),
     ),
     ("run_id", "feature", "data_set", "bin"),
-    {"run_id": "about"},
+    (OF_ABOUT,),
 )
 CLIP_FEATURES = Table(
     "clip_features",
@@ -348,7 +362,7 @@ CLIP_FEATURES = Table(
         text("audio_path", "relative path or URL of its sound, where exported"),
     ),
     ("clip_id",),
-    {"true_label": "classes", "predicted_label": "classes"},
+    OF_CLASSES,
 )
 MEL_BANDS = Table(
     "mel_bands",
@@ -365,7 +379,7 @@ MEL_BANDS = Table(
         ),
     ),
     ("clip_id", "band", "time_s"),
-    {"clip_id": "clip_features"},
+    (OF_CLIP,),
 )
 WINDOWS = Table(
     "windows",
@@ -378,7 +392,7 @@ WINDOWS = Table(
         share("probability", "of the class, calibrated, if only this stretch is heard"),
     ),
     ("clip_id", "start_s", "label"),
-    {"clip_id": "clip_features", "label": "classes"},
+    (OF_CLIP, Reference("classes", ("label",))),
 )
 FEATURE_MAPS = Table(
     "feature_maps",
@@ -391,7 +405,7 @@ FEATURE_MAPS = Table(
         count("rank", "1 is the strongest channel of the stage for this clip", ""),
     ),
     ("clip_id", "stage", "channel"),
-    {"clip_id": "clip_features"},
+    (OF_CLIP,),
 )
 TRAINING_CURVES = Table(
     "training_curves",
@@ -404,7 +418,7 @@ TRAINING_CURVES = Table(
         number("value", "", "of the metric"),
     ),
     ("run_id", "member", "epoch", "metric"),
-    {"run_id": "about"},
+    (OF_ABOUT,),
 )
 DATA_DICTIONARY = Table(
     "data_dictionary",
@@ -415,7 +429,11 @@ DATA_DICTIONARY = Table(
         text("type", "text, integer, real, boolean, or time (ISO 8601, UTC)"),
         text("unit", "unit of the numbers, UTC of times; empty for text and flags"),
         text("meaning", "what it says"),
-        text("refers_to", "table.column that it names a row of"),
+        text(
+            "refers_to",
+            "tables it helps to relate, each with every pair needed (own column = its column): all of them, or the "
+            "numbers are of other rows; tables that name each other nowhere belong in data sources apart",
+        ),
     ),
     ("table_name", "column_name"),
 )
@@ -491,7 +509,7 @@ def dictionary() -> pa.Table:
             "type": column.kind,
             "unit": column.unit,
             "meaning": column.meaning,
-            "refers_to": _reference(table, column.name),
+            "refers_to": relations(table, column.name),
         }
         for table in (*TABLES, WIDE)
         for column in table.columns
@@ -499,11 +517,17 @@ def dictionary() -> pa.Table:
     return conform(DATA_DICTIONARY, pd.DataFrame(rows))
 
 
-def _reference(table: Table, column: str) -> str:
-    if column == "clip_id" and table.refers.get(column) == CLIP_FEATURES.name:
-        return f"{CLIP_FEATURES.name}.clip_id"
-    other = table.refers.get(column)
-    return f"{other}.{BY_NAME[other].key[0]}" if other else ""
+def relations(table: Table, column: str) -> str:
+    """What ``column`` helps to refer to, each other table with every pair that relates it: own column = its column.
+
+    One pair of several would relate rows that have nothing to do with each other.
+    """
+    said = []
+    for reference in table.refers:
+        if column in reference.columns:
+            pairs = zip(reference.columns, BY_NAME[reference.table].key, strict=True)
+            said.append(f"{reference.table}: " + ", ".join(f"{own} = {key}" for own, key in pairs))
+    return "; ".join(said)
 
 
 def conform(table: Table, frame: pd.DataFrame) -> pa.Table:

@@ -18,12 +18,11 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from sklearn.metrics import confusion_matrix
-from tableauhyperapi import Connection, HyperProcess, TableName, Telemetry
+from tableauhyperapi import Connection, HyperProcess, Nullability, TableName, Telemetry
 
 from core.artifact import Manifest, read_manifest
 from core.cli import main
 from core.config import SHIPPED_ARTIFACT, SHIPPED_RUN, Settings
-from core.descriptors import NAMES
 from core.diagnostics.calibration import bin_index, expected_calibration_error
 from core.errors import EarshotError, ExportError, RecordsError
 from core.record_files import write_records
@@ -101,14 +100,51 @@ def test_keys_are_unique_and_references_hold_in_the_extract(extract: Connection)
             f'SELECT COUNT(*) FROM (SELECT DISTINCT {key} FROM "Extract"."{table.name}") AS different'
         )
         assert [[distinct]] == sql(extract, f"SELECT COUNT(*) FROM {table.name}"), table.name
-        for column, other in table.refers.items():
-            named = schema.BY_NAME[other].key[0]
+        for reference in table.refers:
+            pairs = list(zip(reference.columns, schema.BY_NAME[reference.table].key, strict=True))
+            same = " AND ".join(f'a."{own}" = b."{key}"' for own, key in pairs)
+            given = " AND ".join(f'a."{own}" IS NOT NULL' for own, _ in pairs)
             lost = sql(
                 extract,
-                f'SELECT COUNT(*) FROM {table.name} AS a LEFT JOIN {other} AS b ON a."{column}" = b."{named}" '
-                f'WHERE a."{column}" IS NOT NULL AND b."{named}" IS NULL',
+                f"SELECT COUNT(*) FROM {table.name} AS a LEFT JOIN {reference.table} AS b ON {same} "
+                f'WHERE {given} AND b."{pairs[0][1]}" IS NULL',
             )
-            assert lost == [[0]], f"{table.name}.{column}"
+            assert lost == [[0]], f"{table.name} → {reference.table} by {reference.columns}"
+
+
+def test_the_extract_declares_its_keys_and_what_they_refer_to(extract: Connection) -> None:
+    """Tableau Server and Cloud draw the relations of an extract from its foreign keys."""
+    for table in schema.TABLES:
+        columns = extract.catalog.get_table_definition(TableName("Extract", table.name)).columns
+        needed = {c.name.unescaped for c in columns if c.nullability is Nullability.NOT_NULLABLE}
+        assert set(table.key) <= needed, table.name
+    declared = {
+        (kind, str(name)): int(str(n))
+        for kind, name, n in extract.execute_list_query(
+            "SELECT contype, relname, COUNT(*) FROM pg_catalog.pg_constraint AS c "
+            "JOIN pg_catalog.pg_class AS t ON t.oid = c.conrelid GROUP BY contype, relname"
+        )
+    }
+    wanted = {("p", table.name): 1 for table in schema.TABLES}
+    wanted |= {("f", table.name): len(table.refers) for table in schema.TABLES if table.refers}
+    assert declared == wanted
+
+
+def test_tables_related_as_the_dictionary_says_give_the_numbers_of_their_row(whole: Whole, extract: Connection) -> None:
+    """Recall of the fact table's class: by run and class it is the class's own, by either alone a mean of others."""
+    said = whole.csv("data_dictionary").set_index(["table_name", "column_name"])["refers_to"]
+    relation = next(one for one in said["predictions", "true_label"].split("; ") if one.startswith("class_metrics: "))
+    pairs = [pair.split(" = ") for pair in relation.removeprefix("class_metrics: ").split(", ")]
+    assert pairs == [["run_id", "run_id"], ["true_label", "label"]]
+    on = " AND ".join(f'p."{own}" = m."{key}"' for own, key in pairs)
+    found = sql(
+        extract,
+        "SELECT p.run_id, p.true_label, MIN(m.recall), MAX(m.recall), AVG(CASE WHEN p.correct THEN 1.0 ELSE 0.0 END) "
+        f"FROM predictions AS p JOIN class_metrics AS m ON {on} GROUP BY 1, 2",
+    )
+    assert {run for run, *_ in found} == {RUN, "log"}
+    for run, label, low, high, recomputed in found:
+        assert low == high == pytest.approx(float(str(recomputed)), abs=1e-6), (run, label)
 
 
 def test_numbers_stay_within_the_range_of_their_unit(extract: Connection) -> None:
