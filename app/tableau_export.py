@@ -27,8 +27,7 @@ WINDOWS: dict[str, timedelta | None] = {
 DESKTOP = """
 1. Download the **workbook** (.twbx) and open it: six dashboards, its data inside. It needs Tableau 2026.1 or later.
 2. An earlier Tableau: download the **extract** (.hyper), then *Connect* → *To a File* → *More…*, and choose it.
-3. Drag `predictions` onto the canvas, then what `refers_to` of `data_dictionary` names, by *every* pair it names. Tables
-   that name each other nowhere go into data sources of their own: related by `run_id` alone they show other rows' numbers.
+3. Drag `predictions` in; relate a table by *every* pair that `refers_to` of `data_dictionary` names, or keep it apart.
 4. A new export: *Data* → the source → *Edit Connection…*, and point it at the new extract.
 """
 PUBLIC = """
@@ -41,7 +40,7 @@ CLOUD = """
 1. In the browser: *New* → *Workbook Upload*, choose the **workbook** (.twbx), a project, and upload.
 2. From a shell: make a personal access token there (*My Account Settings*), set the five `EARSHOT_TABLEAU_…` settings.
 3. Then `python -m core tableau --out DIR --publish` exports and publishes in one step; run again, it replaces.
-4. Publish the extract inside the workbook: alone, a server takes one of several tables only with one fact table.
+4. Publish the extract inside the workbook: by itself it has several fact tables, which no single data source can have.
 """
 
 
