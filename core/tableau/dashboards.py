@@ -1,9 +1,10 @@
 """What the workbook shows, as data: sheets over the tables of the star schema, and six dashboards of them.
 
 ``core.tableau.workbook`` turns this into Tableau's XML. Parameters act over every data source: the run whose numbers
-are shown, a true class to narrow them to, the set whose drift is shown and its feature, the clip in the sample
-inspector. So no sheet adds up or averages what does not belong together, and most marks are one row each. A click
-narrows other sheets by an action, or sets a parameter.
+are shown, a true class and an answered class to narrow them to, the set whose drift is shown and its feature, the clip
+in the sample inspector. So no sheet adds up or averages what does not belong together, and most marks are one row each.
+What narrows a sheet can be seen on its dashboard: a control there, or a click that narrows other sheets or sets a
+parameter.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Literal
 
 How = Literal["none", "sum", "avg", "cnt", "usr"]
 Mark = Literal["Bar", "Line", "Circle", "Square", "Text", "GanttBar", "Area"]
-What = Literal["run", "class", "set", "feature", "clip"]
+What = Literal["run", "class", "answer", "set", "feature", "clip"]
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,9 @@ class AtMost:
 class Sheet:
     """One worksheet over one table. ``over``: a second mark on the same axis as the last of ``cols`` or ``rows``.
 
-    ``filters`` are for people to change; ``keep`` and ``at_most`` are fixed; ``chosen`` names the parameters that pick
-    its rows. ``path`` joins the marks of a second line in its order. ``label`` puts the ``text`` pills into words.
-    ``tall``: as high as its rows need, to be scrolled.
+    ``keep`` and ``at_most`` are fixed; ``chosen`` names the parameters that pick its rows. ``path`` joins the marks of
+    a second line in its order. ``label`` puts the ``text`` pills into words. ``tall``: as high as its rows need, to be
+    scrolled.
     """
 
     name: str
@@ -86,7 +87,6 @@ class Sheet:
     detail: tuple[Pill, ...] = ()
     over: tuple[Mark, Pill | None] | None = None
     path: Pill | None = None
-    filters: tuple[str, ...] = ()
     keep: tuple[Keep, ...] = ()
     at_most: tuple[AtMost, ...] = ()
     chosen: tuple[What, ...] = ("run",)
@@ -107,7 +107,7 @@ class Zone:
 
 @dataclass(frozen=True)
 class Click:
-    """A click on a mark of ``source`` filters every sheet of its dashboard that has the target fields."""
+    """Clicks on marks of ``source`` narrow other sheets of its dashboard to these marks' values."""
 
     source: str
     fields: tuple[tuple[str, str, str], ...]  # (field of the source, sheet that is filtered, its field)
@@ -118,7 +118,7 @@ class Dashboard:
     name: str
     says: str
     zones: tuple[Zone, ...]
-    cards: tuple[tuple[str, str], ...] = ()  # (sheet, field) of filters with a card
+    legends: tuple[Zone, ...] = ()  # of the colours of the sheets they name
     parameters: tuple[What, ...] = ("run",)
     clicks: tuple[Click, ...] = ()
 
@@ -146,6 +146,7 @@ CALCULATIONS: dict[str, tuple[Calculation, ...]] = {
 PARAMETERS: dict[What, Parameter] = {
     "run": Parameter("Run", ("run_id",)),
     "class": Parameter("True class", ("true_label", "label"), everything="(all)"),
+    "answer": Parameter("Answered class", ("predicted_label",), everything="(all)"),
     "set": Parameter("Compared set", ("run_id",)),
     "feature": Parameter("Feature", ("feature",)),
     "clip": Parameter("Clip", ("clip_id",)),
@@ -196,7 +197,6 @@ SHEETS = (
         size=total("n"),
         detail=(Pill("bin"), avg("accuracy_low"), avg("accuracy_high")),
         path=Pill("bin"),
-        filters=("stage",),
     ),
     Sheet(
         "Confidence histogram",
@@ -206,7 +206,6 @@ SHEETS = (
         rows=(Pill("prediction_id", "cnt"),),
         cols=(Pill("confidence_bin"),),
         color=Pill("correct"),
-        chosen=("run", "class"),
     ),
     Sheet(
         "Risk and coverage",
@@ -221,20 +220,19 @@ SHEETS = (
         "High-confidence errors",
         "errors",
         "Bar",
-        "Clips that were answered wrongly, the surest first; the bar is the confidence of the wrong answer.",
+        "Clips that were answered wrongly, the surest first: confidence in wrong answers, mean over networks.",
         rows=(Pill("rank"), Pill("file_name"), Pill("true_label"), Pill("predicted_label")),
-        cols=(avg("confidence"),),
+        cols=(avg("error_confidence"),),
         color=Pill("predicted_label"),
         detail=(
             avg("true_probability"),
-            avg("error_confidence"),
+            avg("confidence"),
             total("wrong"),
             total("networks"),
             Pill("audio_path"),
             Pill("thumbnail_path"),
         ),
-        filters=("predicted_label",),
-        chosen=("run", "class"),
+        chosen=("run", "class", "answer"),
         tall=True,
     ),
     Sheet(
@@ -245,9 +243,9 @@ SHEETS = (
         rows=(Pill("pair"),),
         cols=(total("answers"),),
         detail=(Pill("true_label"), Pill("predicted_label"), avg("share_of_true")),
-        chosen=("run", "class"),
-        at_most=(AtMost("rank", 20),),
+        chosen=("run", "class", "answer"),
         sort=("pair", total("answers"), "DESC"),
+        tall=True,
     ),
     Sheet(
         "Accuracy by true class",
@@ -346,7 +344,7 @@ SHEETS = (
         cols=(avg("rms_dbfs"),),
         color=Pill("hard"),
         detail=(Pill("clip_id"), avg("rms_spread_db")),
-        chosen=(),
+        chosen=("class",),
     ),
     Sheet(
         "Brightness",
@@ -357,7 +355,7 @@ SHEETS = (
         cols=(avg("spectral_centroid_hz"),),
         color=Pill("hard"),
         detail=(Pill("clip_id"), avg("centroid_spread_hz")),
-        chosen=(),
+        chosen=("class",),
     ),
     Sheet(
         "Bandwidth",
@@ -368,52 +366,52 @@ SHEETS = (
         cols=(avg("spectral_bandwidth_hz"),),
         color=Pill("hard"),
         detail=(Pill("clip_id"), avg("spectral_flatness")),
-        chosen=(),
+        chosen=("class",),
     ),
     Sheet(
         "Mean spectrum",
         "mel_bands",
         "Square",
         "Mean level of each mel band: noise fills a row, tones stand out.",
-        rows=(Pill("clip_id"),),
+        rows=(Pill("clip_name"),),
         cols=(Pill("band"),),
         color=avg("mean_db"),
-        detail=(avg("frequency_hz"),),
-        filters=("clip_id",),
-        chosen=(),
+        detail=(Pill("clip_id"), avg("frequency_hz")),
+        chosen=("class",),
     ),
 )
+
+CLIP_BOARD = ("Level", "Brightness", "Bandwidth", "Mean spectrum")  # sheets of all eleven clips
 
 DASHBOARDS = (
     Dashboard(
         "Performance",
         "How often the model is right, overall and per class. Click a class to see what it is taken for.",
-        (Zone("Headline", 0, 0, 36, 45), Zone("Recall by class", 0, 45, 36, 55), Zone("Confusion", 36, 0, 64, 100)),
+        (Zone("Headline", 0, 0, 36, 45), Zone("Recall by class", 0, 45, 36, 55), Zone("Confusion", 36, 0, 55, 100)),
+        legends=(Zone("Confusion", 91, 0, 9, 100),),
         parameters=("run", "class"),
         clicks=(Click("Recall by class", (("label", "Confusion", "true_label"),)),),
     ),
     Dashboard(
         "Calibration",
-        "Whether a confidence means what it says, and what it costs to answer only when sure. A true class narrows the "
-        "histogram.",
+        "Whether a confidence means what it says, and what it costs to answer only when sure.",
         (
-            Zone("Reliability", 0, 0, 55, 100),
-            Zone("Confidence histogram", 55, 0, 45, 50),
+            Zone("Reliability", 0, 0, 46, 100),
+            Zone("Confidence histogram", 55, 0, 36, 50),
             Zone("Risk and coverage", 55, 50, 45, 50),
         ),
-        cards=(("Reliability", "stage"),),
-        parameters=("run", "class"),
+        legends=(Zone("Reliability", 46, 0, 9, 100), Zone("Confidence histogram", 91, 0, 9, 50)),
     ),
     Dashboard(
         "Failure modes",
         "Where it fails. Click a pair to see the sounds behind it.",
         (
-            Zone("High-confidence errors", 0, 0, 60, 100),
+            Zone("High-confidence errors", 0, 0, 51, 100),
             Zone("Confused pairs", 60, 0, 40, 55),
             Zone("Accuracy by true class", 60, 55, 40, 45),
         ),
-        cards=(("High-confidence errors", "predicted_label"),),
-        parameters=("run", "class"),
+        legends=(Zone("High-confidence errors", 51, 0, 9, 100),),
+        parameters=("run", "class", "answer"),
         clicks=(
             Click(
                 "Confused pairs",
@@ -426,13 +424,14 @@ DASHBOARDS = (
     ),
     Dashboard(
         "Drift",
-        "Whether the sounds of today are those it was measured on. Click a feature to see its distribution. Until a "
-        "log window is exported, a demonstration with the shipped model stands here: sounds degraded on purpose.",
+        "Whether the sounds of today are those it was measured on. Click a feature to see its distribution. Your own "
+        "sounds come with a log window; what is called a demonstration are sounds degraded on purpose.",
         (
             Zone("Drift verdict", 0, 0, 100, 18),
-            Zone("Drift effects", 0, 18, 40, 82),
-            Zone("Distributions", 40, 18, 60, 82),
+            Zone("Drift effects", 0, 18, 31, 82),
+            Zone("Distributions", 40, 18, 51, 82),
         ),
+        legends=(Zone("Drift effects", 31, 18, 9, 82), Zone("Distributions", 91, 18, 9, 82)),
         parameters=("set", "feature"),
     ),
     Dashboard(
@@ -440,33 +439,39 @@ DASHBOARDS = (
         "One clip: what it looks like, what the model answers, second by second, and which channels respond.",
         (
             Zone("Answer", 0, 0, 100, 18),
-            Zone("Spectrogram", 0, 18, 60, 44),
-            Zone("Class probability over time", 0, 62, 60, 38),
-            Zone("Strongest channels", 60, 18, 40, 82),
+            Zone("Spectrogram", 0, 18, 51, 44),
+            Zone("Class probability over time", 0, 62, 51, 38),
+            Zone("Strongest channels", 60, 18, 31, 82),
+        ),
+        legends=(
+            Zone("Spectrogram", 51, 18, 9, 44),
+            Zone("Class probability over time", 51, 62, 9, 38),
+            Zone("Strongest channels", 91, 18, 9, 82),
         ),
         parameters=("clip",),
     ),
     Dashboard(
         "Eleven sounds",
-        "What makes a clip hard: the hard pair is coloured. Click a clip to open it in the sample inspector.",
+        "What makes a clip hard: the hard pair is coloured. Click clips to see them alone; the sample inspector then "
+        "opens with the one clicked last.",
         (
-            Zone("Level", 0, 0, 34, 50),
-            Zone("Brightness", 34, 0, 33, 50),
-            Zone("Bandwidth", 67, 0, 33, 50),
-            Zone("Mean spectrum", 0, 50, 100, 50),
+            Zone("Level", 0, 0, 30, 50),
+            Zone("Brightness", 30, 0, 30, 50),
+            Zone("Bandwidth", 60, 0, 31, 50),
+            Zone("Mean spectrum", 0, 50, 91, 50),
         ),
-        parameters=(),
-        cards=(("Mean spectrum", "clip_id"),),
-        clicks=(Click("Level", (("clip_id", "Mean spectrum", "clip_id"),)),),
+        legends=(Zone("Level", 91, 0, 9, 50), Zone("Mean spectrum", 91, 50, 9, 50)),
+        parameters=("class",),
+        clicks=tuple(
+            Click(source, tuple(("clip_id", target, "clip_id") for target in CLIP_BOARD if target != source))
+            for source in CLIP_BOARD
+        ),
     ),
 )
 # Sheet on which a click sets a parameter, to the field of the same meaning.
 SETS: tuple[tuple[str, What], ...] = (
     ("Drift effects", "feature"),
-    ("Level", "clip"),
-    ("Brightness", "clip"),
-    ("Bandwidth", "clip"),
-    ("Mean spectrum", "clip"),
+    *((sheet, "clip") for sheet in CLIP_BOARD),
 )
 # Sheet whose menu opens these addresses, where thumbnails and sounds are served.
 OPENS = ("High-confidence errors", "Answer")

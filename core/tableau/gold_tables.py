@@ -42,7 +42,8 @@ def compute(classifier: Classifier, folder: Path) -> dict[str, pa.Table]:
         samples = classifier.decode(data).samples
         rows["clip_features"].append(_features(classifier, name, truth[name], data, samples))
         why = explain(classifier, samples)
-        rows["mel_bands"].append(_mel_bands(name, why.log_mel, why.mel_hz, why.hop_s))
+        mel = _mel_bands(name, why.log_mel, why.mel_hz, why.hop_s)
+        rows["mel_bands"].append(mel.assign(clip_name=_called(name, truth[name]), true_label=truth[name]))
         rows["feature_maps"] += [_channels(name, stage.name, stage.strength) for stage in why.stages]
         rows["windows"].append(_heard(classifier, name, samples))
     return {table.name: schema.conform(table, pd.concat(rows[table.name], ignore_index=True)) for table in TABLES}
@@ -89,7 +90,7 @@ def _features(classifier: Classifier, name: str, truth: str, data: bytes, sample
     said = {clip.filename: clip.reason for clip in GOLD}
     facts = {
         "clip_id": name,
-        "clip_name": f"{truth.replace('_', ' ')} {Path(name).stem}",
+        "clip_name": _called(name, truth),
         "true_label": truth,
         "predicted_label": answer.label,
         "confidence": round(answer.confidence, DIGITS),
@@ -103,6 +104,11 @@ def _features(classifier: Classifier, name: str, truth: str, data: bytes, sample
     numbers = answer.descriptors | spreads(samples, classifier.manifest.audio.sample_rate_hz)
     rounded = {key: round(numbers[key], DIGITS) for key in (*NAMES, "centroid_spread_hz", "rms_spread_db")}
     return pd.DataFrame([facts | rounded])
+
+
+def _called(name: str, truth: str) -> str:
+    """True class and clip, for people."""
+    return f"{truth.replace('_', ' ')} {Path(name).stem}"
 
 
 def _mel_bands(name: str, log_mel: NDArray[np.float32], mel_hz: NDArray[np.float64], hop_s: float) -> pd.DataFrame:

@@ -3,7 +3,8 @@
 Fields on shelves, in filters, sorts, labels, actions and formulas; sheets in zones, windows and actions; parameters;
 the packaged extract, its tables and their columns. Types: of fields and of what the extract holds, of what is summed or
 averaged, of parameters and the fields that they are compared with. Values: members of filters and parameters are in the
-data. Numbers have formats, sheets have titles. ``faults`` of a workbook that holds together are none.
+data. Numbers have formats, sheets have titles, colours have
+legends. ``faults`` of a workbook that holds together are none.
 """
 
 from __future__ import annotations
@@ -238,11 +239,11 @@ class _Book:
                 yield f"{place}: the zone {zone.get('id')} lies outside"
             if name and name not in self.sheets:
                 yield f"{place}: a zone shows {name}, which is no sheet"
-            elif kind == "filter":
+            elif kind == "color":
                 if name not in shown:
-                    yield f"{place}: a filter of {name}, which is not shown there"
-                elif parameter not in {node.get("column") for node in self.sheets[name].iter("filter")}:
-                    yield f"{place}: {name} has no filter {parameter}"
+                    yield f"{place}: a legend of {name}, which is not shown there"
+                elif parameter not in _colours(self.sheets[name]):
+                    yield f"{place}: {name} is not coloured by {parameter}"
             if kind == "paramctrl" and (found := FIELD.fullmatch(parameter)):
                 if found[2] not in self.sources.get(PARAMETERS, set()):
                     yield f"{place}: no parameter {parameter}"
@@ -250,6 +251,10 @@ class _Book:
                     yield f"{place}: the control of {parameter} has no mode"
             elif kind == "paramctrl":
                 yield f"{place}: a control of no parameter"
+        told = {zone.get("param") for zone in zones if zone.get("type-v2") == "color"}
+        for name in sorted(shown & self.sheets.keys()):
+            if _colours(self.sheets[name]) - told:
+                yield f"{place}: no legend says what the colours of {name} mean"
         yield from _overlaps(place, [zone for zone in zones if zone.get("type-v2") != "layout-basic"])
 
     def _windows(self) -> Iterator[str]:
@@ -301,6 +306,11 @@ class _Book:
         return {zone.get("name") for zone in zones if zone.get("name") and not zone.get("type-v2")}
 
 
+def _colours(sheet: Element) -> set[str]:
+    """The fields by which a sheet's marks are coloured."""
+    return {node.get("column") for node in sheet.iterfind(".//encodings/color")}
+
+
 def _quoted(name: str) -> str:
     return name.replace(" ", "%20")
 
@@ -313,9 +323,14 @@ def _instance(place: str, name: str, node: Element) -> Iterator[str]:
 
 
 def _mentions(scope: Element) -> Iterator[tuple[str, str]]:
-    """Every ``[source].[name]`` outside of declarations and formulas, in attributes and in text."""
+    """Every ``[source].[name]`` outside of declarations and formulas, in attributes and in text.
+
+    What a legend is of is declared by its sheet, not by the dashboard that it stands on.
+    """
     for node in scope.iter():
         if node.tag in ("calculation", "datasource-dependencies", "column-instance", "member"):
+            continue
+        if node.tag == "zone" and node.get("type-v2") == "color":
             continue
         texts = [value for key, value in node.attrib.items() if key != "name"]
         if node.tag != "run" or (node.text or "").startswith("<"):

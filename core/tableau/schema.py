@@ -369,6 +369,8 @@ MEL_BANDS = Table(
     "log-mel spectrograms of the gold clips; AVG(mean_db) by clip and band is the mean spectrum",
     (
         CLIP,
+        text("clip_name", "true class and clip, for people"),
+        text("true_label", "true class"),
         Column("band", "integer", "", "mel band, from 0, low to high", low=0),
         number("frequency_hz", "Hz", "centre of the band", 0),
         number("time_s", "s", "start of the time step", 0),
@@ -379,7 +381,7 @@ MEL_BANDS = Table(
         ),
     ),
     ("clip_id", "band", "time_s"),
-    (OF_CLIP,),
+    (OF_CLIP, Reference("classes", ("true_label",))),
 )
 WINDOWS = Table(
     "windows",

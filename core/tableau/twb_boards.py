@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from urllib.parse import quote
 
 from core.tableau.dashboards import (
@@ -16,7 +16,9 @@ from core.tableau.dashboards import (
     Click,
     Dashboard,
     Pill,
+    Sheet,
     What,
+    Zone,
 )
 from core.tableau.twb_fields import (
     Choices,
@@ -37,19 +39,27 @@ HEAD = 12_000  # of the title and the controls above the sheets
 CARD = 15_000  # width of a control
 
 
-def actions(choices: Choices, *, linked: bool) -> Element:
+def sheets_of(dashboards: Sequence[Dashboard]) -> list[Sheet]:
+    """The sheets on them, in the order of ``SHEETS``."""
+    shown = {zone.sheet for dashboard in dashboards for zone in dashboard.zones}
+    return [sheet for sheet in SHEETS if sheet.name in shown]
+
+
+def actions(dashboards: Sequence[Dashboard], choices: Choices, *, linked: bool) -> Element:
     """What clicks do; where ``linked``, menus open the addresses of thumbnails and sounds."""
+    shown = {sheet.name for sheet in sheets_of(dashboards)}
+    sets = [(name, what) for name, what in SETS if name in shown]
     filtering, used = [], dict[str, dict[Pill, None]]()
-    for dashboard in DASHBOARDS:
+    for dashboard in dashboards:
         for click in dashboard.clicks:
             filtering.append(_filter_action(dashboard, click))
             for source, target, column in click.fields:
                 used.setdefault(BY_NAME[click.source].table, {})[Pill(source)] = None
                 used.setdefault(BY_NAME[target].table, {})[Pill(column)] = None
-    for name, what in SETS:
+    for name, what in sets:
         table = BY_NAME[name].table
         used.setdefault(table, {})[Pill(column_of(table, what))] = None
-    links = [(name, column) for name in OPENS for column in LINKS] if linked else []
+    links = [(name, column) for name in OPENS if name in shown for column in LINKS] if linked else []
     for name, column in links:
         used.setdefault(BY_NAME[name].table, {})[Pill(column)] = None
     return E.actions(
@@ -65,7 +75,7 @@ def actions(choices: Choices, *, linked: bool) -> Element:
             datasource="Parameters",
         ),
         *(dependencies(table, list(used[table])) for table in sorted(used)),
-        *(_parameter_action(name, what) for name, what in SETS),
+        *(_parameter_action(name, what) for name, what in sets),
     )
 
 
@@ -77,10 +87,11 @@ def _filter_action(dashboard: Dashboard, click: Click) -> Element:
     source = BY_NAME[click.source]
     targets = {target for _, target, _ in click.fields}
     kept = [zone.sheet for zone in dashboard.zones if zone.sheet not in targets]
-    links = "&".join(
+    narrowed = [
         f"{quote(field(BY_NAME[target].table, Pill(column)), safe=':._')}~s0=<{field(source.table, Pill(name))}~na>"
         for name, target, column in click.fields
-    )
+    ]
+    links = "&".join(dict.fromkeys(narrowed))  # several targets may be of one data source
     return E.action(
         E.activation(type="on-select", **{"auto-clear": "true"}),
         E.source(dashboard=dashboard.name, type="sheet", worksheet=click.source),
@@ -147,17 +158,7 @@ def _parameter_action(name: str, what: What) -> Element:
 
 
 def dashboard_element(dashboard: Dashboard, choices: Choices) -> Element:
-    carded: dict[str, dict[Pill, None]] = {}
-    for sheet, column in dashboard.cards:
-        carded.setdefault(BY_NAME[sheet].table, {})[Pill(column)] = None
-    sources, needed = [], []
-    if dashboard.parameters:
-        sources.append(E.datasource(name="Parameters"))
-        given = [parameter(what, choices) for what in dashboard.parameters]
-        needed.append(E("datasource-dependencies", *given, datasource="Parameters"))
-    for table in sorted(carded):
-        sources.append(E.datasource(caption=table, name=source_of(table)))
-        needed.append(dependencies(table, list(carded[table])))
+    given = [parameter(what, choices) for what in dashboard.parameters]
     return E.dashboard(
         E.style(),
         E.size(
@@ -167,7 +168,8 @@ def dashboard_element(dashboard: Dashboard, choices: Choices) -> Element:
             minwidth=str(WIDTH),
             **{"sizing-mode": "fixed"},
         ),
-        *([E.datasources(*sources), *needed] if sources else []),
+        E.datasources(E.datasource(name="Parameters")),
+        E("datasource-dependencies", *given, datasource="Parameters"),
         E.zones(_zones(dashboard)),
         simple_id("dashboard", dashboard.name),
         name=dashboard.name,
@@ -175,7 +177,7 @@ def dashboard_element(dashboard: Dashboard, choices: Choices) -> Element:
 
 
 def _zones(dashboard: Dashboard) -> Element:
-    controls = len(dashboard.parameters) + len(dashboard.cards)
+    left = WHOLE - len(dashboard.parameters) * CARD
     head = E.zone(
         E(
             "formatted-text",
@@ -183,11 +185,10 @@ def _zones(dashboard: Dashboard) -> Element:
             E.run("Æ\n"),
             E.run(dashboard.says, fontsize="10", fontcolor="#555555"),
         ),
-        **_place("2", 0, 0, WHOLE - controls * CARD, HEAD),
+        **_place("2", 0, 0, left, HEAD),
         **{"type-v2": "text"},
     )
     root = E.zone(head, **_place("1", 0, 0, WHOLE, WHOLE), **{"type-v2": "layout-basic"})
-    left = WHOLE - controls * CARD
     for number, what in enumerate(dashboard.parameters):
         root.append(
             E.zone(
@@ -197,31 +198,32 @@ def _zones(dashboard: Dashboard) -> Element:
                 **{"type-v2": "paramctrl"},
             )
         )
-    left += len(dashboard.parameters) * CARD
-    for number, (sheet, column) in enumerate(dashboard.cards):
-        root.append(
-            E.zone(
-                mode="checkdropdown",
-                name=sheet,
-                param=field(BY_NAME[sheet].table, Pill(column)),
-                **_place(str(10 + number), left + number * CARD, 0, CARD, HEAD),
-                **{"type-v2": "filter"},
-            )
-        )
-    scale = (WHOLE - HEAD) / 100
     for number, zone in enumerate(dashboard.zones):
-        top, height = HEAD + round(zone.y * scale), round(zone.h * scale)
-        place = _place(str(20 + number), zone.x * WHOLE // 100, top, zone.w * WHOLE // 100, height)
-        root.append(E.zone(name=zone.sheet, **place))
+        root.append(E.zone(name=zone.sheet, **_below(str(20 + number), zone)))
+    for number, zone in enumerate(dashboard.legends):
+        root.append(E.zone(name=zone.sheet, **_below(str(40 + number), zone), **_legend(BY_NAME[zone.sheet])))
     return root
+
+
+def _legend(sheet: Sheet) -> dict[str, str]:
+    """What a legend is of: the colours of ``sheet``, which has some."""
+    assert sheet.color
+    return {"pane-specification-id": "0", "param": field(sheet.table, sheet.color), "type-v2": "color"}
+
+
+def _below(number: str, zone: Zone) -> dict[str, str]:
+    """The place of ``zone`` under the head."""
+    scale = (WHOLE - HEAD) / 100
+    x, w = zone.x * WHOLE // 100, zone.w * WHOLE // 100
+    return _place(number, x, HEAD + round(zone.y * scale), w, round(zone.h * scale))
 
 
 def _place(number: str, x: int, y: int, w: int, h: int) -> dict[str, str]:
     return {"id": number, "x": str(x), "y": str(y), "w": str(w), "h": str(h)}
 
 
-def windows() -> Iterator[Element]:
-    for number, dashboard in enumerate(DASHBOARDS):
+def windows(dashboards: Sequence[Dashboard]) -> Iterator[Element]:
+    for number, dashboard in enumerate(dashboards):
         seen = [
             E.viewpoint(E.zoom(type="fit-width" if BY_NAME[zone.sheet].tall else "entire-view"), name=zone.sheet)
             for zone in dashboard.zones
@@ -234,7 +236,7 @@ def windows() -> Iterator[Element]:
             **{"class": "dashboard"},
             **({"maximized": "true"} if number == 0 else {}),
         )
-    for sheet in SHEETS:
+    for sheet in sheets_of(dashboards):
         yield E.window(
             E.cards(
                 E.edge(
@@ -247,9 +249,15 @@ def windows() -> Iterator[Element]:
                     E.strip(E.card(type="title"), size="2147483647"),
                     name="top",
                 ),
+                *([_legend_card(sheet)] if sheet.color else []),
             ),
             E.viewpoint(E.zoom(type="entire-view")),
             simple_id("window", sheet.name),
             name=sheet.name,
             **{"class": "worksheet", "hidden": "true"},
         )
+
+
+def _legend_card(sheet: Sheet) -> Element:
+    legend = _legend(sheet)
+    return E.edge(E.strip(E.card(type=legend.pop("type-v2"), **legend), size="160"), name="right")

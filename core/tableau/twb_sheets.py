@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from core.tableau.dashboards import SHEETS, Pill, Sheet
+from core.tableau.dashboards import Pill, Sheet
 from core.tableau.twb_fields import (
     USER,
     Choices,
@@ -29,7 +29,6 @@ def pills(sheet: Sheet) -> Iterator[Pill]:
     """Every column as a sheet uses it, once."""
     found = [*sheet.rows, *sheet.cols, *sheet.text, *sheet.detail]
     found += [pill for pill in (sheet.color, sheet.size, sheet.path, sheet.over[1] if sheet.over else None) if pill]
-    found += [Pill(name) for name in sheet.filters]
     found += [Pill(keep.column) for keep in sheet.keep]
     found += [Pill(limit.column, continuous=True) for limit in sheet.at_most]
     found += [Pill(f"chosen_{what}") for what in sheet.chosen]
@@ -110,22 +109,6 @@ def _filters(sheet: Sheet) -> Iterator[Element]:
             column=field(sheet.table, Pill(limit.column, continuous=True)),
             **{"class": "quantitative", "included-values": "in-range"},
         )
-    for column in sheet.filters:
-        yield E.filter(
-            E.groupfilter(
-                function="level-members",
-                level=instance(sheet.table, Pill(column)),
-                **{f"{{{USER}}}ui-enumeration": "all", f"{{{USER}}}ui-marker": "enumerate"},
-            ),
-            column=field(sheet.table, Pill(column)),
-            **{"class": "categorical", **_group(sheet.table, column)},
-        )
-
-
-def _group(table: str, column: str) -> dict[str, str]:
-    """The number that sheets of one data source share, so that a filter on one is a filter on all."""
-    shared = sorted({(s.table, name) for s in SHEETS for name in s.filters})
-    return {"filter-group": str(shared.index((table, column)) + 2)}
 
 
 def _members(table: str, column: str, members: Sequence[str]) -> Element:

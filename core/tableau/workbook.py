@@ -1,4 +1,4 @@
-"""A finished ``.twbx``: six dashboards over the packaged ``.hyper``, written as Tableau's published XSDs ask.
+"""A finished ``.twbx``: dashboards over the packaged ``.hyper``, written as Tableau's published XSDs ask.
 
 The XML is that of Tableau 2026.1 (https://github.com/tableau/tableau-document-schemas). Identifiers are made from
 names, so that the same tables give the same workbook to the byte. What the XSD does not see (fields, zones, windows,
@@ -13,10 +13,10 @@ from pathlib import Path
 from lxml import etree
 
 from core.tableau import demonstrations, schema
-from core.tableau.dashboards import DASHBOARDS, PARAMETERS, SHEETS
+from core.tableau.dashboards import BY_NAME, DASHBOARDS, PARAMETERS, Dashboard
 from core.tableau.files import entry, pack, whole
 from core.tableau.tables import StarSchema
-from core.tableau.twb_boards import actions, dashboard_element, windows
+from core.tableau.twb_boards import actions, dashboard_element, sheets_of, windows
 from core.tableau.twb_fields import PACKAGED, VERSION, Choices, E, datasource, parameters
 from core.tableau.twb_sheets import worksheet
 
@@ -39,14 +39,24 @@ def choices_in(star: StarSchema) -> Choices:
     about, drift = star.small["about"].to_pandas(), star.small["drift_distribution"].to_pandas()
     compared = [*star.small["drift"]["run_id"].unique().to_pylist(), *drift["run_id"]]
     features = sorted(set(drift["feature"]), key=lambda name: (name != FEATURE, name))
+    classes = star.small["classes"]["label"].to_pylist()
+    wrong = set(star.small["confused_pairs"]["predicted_label"].to_pylist())
     offered: Choices = {
         "run": about.loc[about["kind"] != demonstrations.KIND, "run_id"].tolist(),
-        "class": [PARAMETERS["class"].everything, *star.small["classes"]["label"].to_pylist()],
+        "class": [PARAMETERS["class"].everything, *classes],
+        "answer": [PARAMETERS["answer"].everything, *(name for name in classes if name in wrong)],
         "set": list(dict.fromkeys(compared)),
         "feature": features,
         "clip": star.small["clip_features"]["clip_id"].to_pylist(),
     }
     return {what: [value for value in values if not UNQUOTABLE & set(value)] for what, values in offered.items()}
+
+
+def boards_in(star: StarSchema) -> tuple[Dashboard, ...]:
+    """The dashboards that something of ``star`` stands on: another model's answers come without the gold clips."""
+    return tuple(
+        dashboard for dashboard in DASHBOARDS if any(star.rows(BY_NAME[zone.sheet].table) for zone in dashboard.zones)
+    )
 
 
 def _linked(star: StarSchema) -> bool:
@@ -57,16 +67,17 @@ def _linked(star: StarSchema) -> bool:
 
 def workbook_xml(star: StarSchema) -> bytes:
     """The ``.twb``. Of ``star`` it holds only what there is to choose from."""
-    choices = choices_in(star)
-    used = tuple(dict.fromkeys(sheet.table for sheet in SHEETS))
+    choices, dashboards = choices_in(star), boards_in(star)
+    sheets = sheets_of(dashboards)
+    used = tuple(dict.fromkeys(sheet.table for sheet in sheets))
     root = E.workbook(
         E("document-format-change-manifest", E.ManifestByVersion()),
         E.preferences(E.preference(name="ui.encoding.shelf.height", value="24")),
         E.datasources(parameters(choices), *(datasource(schema.BY_NAME[name]) for name in used)),
-        actions(choices, linked=_linked(star)),
-        E.worksheets(*(worksheet(sheet, choices) for sheet in SHEETS)),
-        E.dashboards(*(dashboard_element(dashboard, choices) for dashboard in DASHBOARDS)),
-        E.windows(*windows(), **{"source-height": "30"}),
+        actions(dashboards, choices, linked=_linked(star)),
+        E.worksheets(*(worksheet(sheet, choices) for sheet in sheets)),
+        E.dashboards(*(dashboard_element(dashboard, choices) for dashboard in dashboards)),
+        E.windows(*windows(dashboards), **{"source-height": "30"}),
         E(
             "explain-data",
             E("explanation-types"),

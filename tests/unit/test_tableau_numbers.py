@@ -32,7 +32,7 @@ from core.recordset import RecordSet
 from core.sources import of_log, of_path, shipped
 from core.store import Store
 from core.tableau import demonstrations, gold_tables, parts, schema
-from core.tableau.dashboards import BY_NAME, SHEETS
+from core.tableau.dashboards import BY_NAME, CLIP_BOARD, SHEETS
 from core.tableau.export import export
 from tests.tableau_interpreter import Book, opened
 from tests.tableau_log import fill
@@ -212,6 +212,8 @@ def test_high_confidence_errors(shown: Shown, run: str) -> None:
         np.testing.assert_allclose(marks[name].astype(float), wanted[name].astype(float), err_msg=name)
     if run != "log":
         assert marks["file_name"].tolist() == wanted["clip_id"].tolist()
+    assert "[avg:error_confidence:qk]" in shown.book.sheets["High-confidence errors"].findtext("table/cols")
+    assert marks["error_confidence"].is_monotonic_decreasing  # what is drawn is what they are ranked by
     first = wanted.iloc[0]
     clicked = {"true_label": first["label"], "predicted_label": first["predicted"]}
     behind = shown.book.marks("High-confidence errors", Run=run, clicked=clicked)
@@ -222,9 +224,16 @@ def test_high_confidence_errors(shown: Shown, run: str) -> None:
 @pytest.mark.parametrize("run", RUNS)
 def test_confused_pairs(shown: Shown, run: str) -> None:
     names = {"true": "true_label", "predicted": "predicted_label", "n": "answers", "share": "share_of_true"}
-    wanted = confused_pairs(shown.records[run], most=20).rename(columns=names)[list(names.values())]
+    wanted = confused_pairs(shown.records[run]).rename(columns=names)[list(names.values())]
     shown.same("Confused pairs", run, wanted, ["true_label", "predicted_label"])
     assert shown.book.marks("Confused pairs", Run=run)["answers"].is_monotonic_decreasing
+    for chosen, column in (("True_class", "true_label"), ("Answered_class", "predicted_label")):
+        for label in shown.records[run].class_names:  # none is crowded out by more frequent pairs
+            marks = shown.book.marks("Confused pairs", Run=run, **{chosen: label})
+            assert marks["answers"].sum() == wanted.query(f"{column} == @label")["answers"].sum()
+            errors = shown.book.marks("High-confidence errors", Run=run, **{chosen: label})
+            assert set(errors[column]) <= {label}
+            assert bool(len(marks)) == bool(len(errors))
 
 
 @pytest.mark.parametrize("run", RUNS)
@@ -307,9 +316,16 @@ def test_sheets_of_all_clips_show_each(shown: Shown) -> None:
         marks = shown.book.marks(sheet).set_index("clip_name")
         np.testing.assert_allclose(marks[name].astype(float).reindex(clips.index), clips[name])
         assert len(marks) == 11
-    mean = gold["mel_bands"].groupby(["clip_id", "band"])["mean_db"].mean()
-    marks = shown.book.marks("Mean spectrum").set_index(["clip_id", "band"])["mean_db"].astype(float)
+    mean = gold["mel_bands"].groupby(["clip_name", "band"])["mean_db"].mean()
+    marks = shown.book.marks("Mean spectrum").set_index(["clip_name", "band"])["mean_db"].astype(float)
     np.testing.assert_allclose(marks.reindex(mean.index), mean, atol=1e-9)
+    for sheet in CLIP_BOARD:
+        assert set(shown.book.marks(sheet)["clip_name"]) == set(clips.index)
+        of_class = shown.book.marks(sheet, True_class="dog")
+        assert set(of_class["clip_name"]) == set(clips.query("true_label == 'dog'").index)
+        one = clips.iloc[3]
+        clicked = shown.book.marks(sheet, clicked={"clip_id": one["clip_id"]})
+        assert set(clicked["clip_name"]) == {one.name}
 
 
 def test_every_sheet_is_compared_here(shown: Shown) -> None:

@@ -16,7 +16,7 @@ from tableaudocumentapi import Workbook
 
 from core.config import ROOT
 from core.tableau import gold_tables, hyper, lint, parts, schema, tables, workbook
-from core.tableau.dashboards import DASHBOARDS, PARAMETERS, SHEETS
+from core.tableau.dashboards import BY_NAME, DASHBOARDS, PARAMETERS, SHEETS, Dashboard
 from core.tableau.tables import StarSchema
 from tests.answers import answers
 
@@ -133,7 +133,7 @@ def test_the_six_dashboards_hold_every_sheet(star: StarSchema) -> None:
     shown = [zone.sheet for dashboard in DASHBOARDS for zone in dashboard.zones]
     assert sorted(shown) == sorted(sheet.name for sheet in SHEETS)
     for dashboard in DASHBOARDS:
-        area = sum(zone.w * zone.h for zone in dashboard.zones)
+        area = sum(zone.w * zone.h for zone in (*dashboard.zones, *dashboard.legends))
         assert area == 100 * 100, f"{dashboard.name} leaves a gap"
 
 
@@ -142,8 +142,42 @@ def test_a_parameter_picks_what_it_can_on_every_sheet() -> None:
         for what in sheet.chosen:
             assert set(PARAMETERS[what].columns) & set(schema.BY_NAME[sheet.table].names)
     inspector = next(dashboard for dashboard in DASHBOARDS if dashboard.name == "Sample inspector")
-    by_name = {sheet.name: sheet for sheet in SHEETS}
-    assert {by_name[zone.sheet].chosen for zone in inspector.zones} == {("clip",)}
+    assert {BY_NAME[zone.sheet].chosen for zone in inspector.zones} == {("clip",)}
+
+
+@pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda dashboard: dashboard.name)
+def test_what_narrows_a_sheet_is_a_control_on_its_dashboard_and_acts_on_several(dashboard: Dashboard) -> None:
+    picked = [what for zone in dashboard.zones for what in BY_NAME[zone.sheet].chosen]
+    assert set(picked) == set(dashboard.parameters)
+    for what in dashboard.parameters:
+        if what != "feature":  # of which there is one distribution; the effects beside it are of all
+            assert picked.count(what) >= 2, what
+
+
+@pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda dashboard: dashboard.name)
+def test_colours_have_a_legend_beside_their_sheet(dashboard: Dashboard) -> None:
+    sheets = {zone.sheet: zone for zone in dashboard.zones}
+    for legend in dashboard.legends:
+        zone = sheets[legend.sheet]
+        beside = [one for one in dashboard.zones if one.x + one.w == legend.x and one.y == legend.y]
+        assert beside, f"the legend of {legend.sheet} stands alone"
+        assert zone.y == legend.y
+    fields = {(BY_NAME[legend.sheet].table, BY_NAME[legend.sheet].color) for legend in dashboard.legends}
+    coloured = {(BY_NAME[name].table, BY_NAME[name].color) for name in sheets if BY_NAME[name].color}
+    assert coloured == fields
+
+
+def test_answers_of_other_classes_get_no_empty_dashboards(tmp_path: Path, validator: ModuleType) -> None:
+    star = tables.build([parts.of_records(answers(60))], tmp_path / "facts.parquet", gold=gold_tables.recorded())
+    hyper.write_hyper(star, tmp_path / hyper.NAME)
+    workbook.write_twbx(star, tmp_path / hyper.NAME, tmp_path / workbook.NAME)
+    shown = Workbook(str(tmp_path / workbook.NAME)).dashboards
+    assert shown == ["Performance", "Calibration", "Failure modes"]  # drift has nothing to hold them against
+    assert b"demonstration (" not in workbook.workbook_xml(star)
+    assert lint.faults(tmp_path / workbook.NAME, columns=COLUMNS, values=values_of(star)) == []
+    for version in ("2026.1", "2026.2"):
+        xsd = SHARED / "schemas" / "tableau" / f"twb_{version}.0.xsd"
+        assert validator.errors(tmp_path / workbook.NAME, xsd) == []
 
 
 def altered(packed: Path, to: Path, change: Callable[[str], str]) -> Path:
@@ -187,6 +221,15 @@ def sub(pattern: str, put: str) -> Callable[[str], str]:
         (sub(r"tsl:Performance\?", "tsl:Drift?"), "does not link to Performance"),
         (sub(r"(tsl:Performance\?%5Bfederated\.confusion%5D\.%5Bnone:)true_label", r"\1truth"), "truth"),
         (sub(r"mode=\"compact\" ", ""), "has no mode"),
+        (sub(r"<zone name=\"Confusion\"[^>]* type-v2=\"color\"/>", ""), "what the colours of Confusion mean"),
+        (
+            sub(r"(<zone name=\")Confusion(\"[^>]* type-v2=\"color\"/>)", r"\1Level\2"),
+            "a legend of Level, which is not shown there",
+        ),
+        (
+            sub(r"(<zone name=\"Confusion\"[^>]*\[avg:)share_of_true(:qk\]\" type-v2)", r"\1answers\2"),
+            "Confusion is not coloured by",
+        ),
         (sub(r"param=\"\[Parameters\]\.\[Run\]\"", 'param="[Parameters].[Ran]"'), "[Ran]"),
         (sub(r"(<zone name=\"Headline\" id=\"20\" x=\"0\" y=\"\d+\" w=\")\d+", r"\g<1>90000"), "overlap"),
         (sub(r"(<zone name=\"Headline\" id=\"20\" x=\"0\" y=\"\d+\" w=\")\d+", r"\g<1>190000"), "lies outside"),
