@@ -25,7 +25,7 @@ WINDOWS: dict[str, timedelta | None] = {
     "All of it": None,
 }
 DESKTOP = """
-1. Download the **workbook** (.twbx) and open it: six dashboards, its data inside. It needs Tableau 2026.1 or later.
+1. Download the **workbook** (.twbx) and open it: dashboards, their data inside. It needs Tableau 2026.1 or later.
 2. An earlier Tableau: download the **extract** (.hyper), then *Connect* → *To a File* → *More…*, and choose it.
 3. Drag `predictions` in; relate a table by *every* pair that `refers_to` of `data_dictionary` names, or keep it apart.
 4. A new export: *Data* → the source → *Edit Connection…*, and point it at the new extract.
@@ -89,13 +89,14 @@ def _called(name: str) -> str:
     return "Shipped cross-validation" if name == services.records.SHIPPED else name.removeprefix(services.records.RUN)
 
 
-def too_many(answers: int) -> bool:
+def too_many(choice: services.tableau.Choice) -> bool:
     """Say so where the command is the better way; an export that streams has no such bound."""
+    answers = services.tableau.size(choice)
     if answers <= MOST:
         return False
     st.info(
         f"{answers:,} answers are more than this page hands out ({MOST:,}). The command line writes any number: "
-        "`python -m core tableau --out DIR --log-since all`.",
+        f"`{services.tableau.command(choice)}`.",
         icon=":material/terminal:",
     )
     return True
@@ -120,7 +121,7 @@ def downloads(choice: services.tableau.Choice, done: Exported) -> None:
         TWBX: (
             "Workbook",
             ":material/dashboard:",
-            "Six dashboards over the packaged extract. Tableau 2026.1 or later.",
+            "Dashboards over the packaged extract. Tableau 2026.1 or later.",
         ),
         hyper.NAME: ("Extract", ":material/database:", f"{len(schema.TABLES)} related tables in one .hyper file."),
         ZIP: ("CSV, zipped", ":material/folder_zip:", "Every table as a CSV file."),
@@ -197,7 +198,12 @@ def _dictionary(table: schema.Table) -> list[dict[str, str]]:
 def _why_empty(name: str) -> str:
     reasons = {
         "drift": "Drift needs a window of the prediction log beside a run.",
-        "training_curves": "These runs keep no curves.",
+        **dict.fromkeys(
+            ("clip_features", "mel_bands", "windows", "feature_maps"),
+            "The eleven gold clips are of other classes, or not here for the model that answers to hear: "
+            "`python -m core download --dataset gold`.",
+        ),
+        "training_curves": "No run among these keeps curves.",
         "confused_pairs": "No answer with a known class was wrong.",
     }
     return reasons.get(name, "Nothing of this kind is in what was chosen.")

@@ -374,6 +374,7 @@ def tableau(
     run: Annotated[
         list[Path] | None, typer.Option("--run", help="Run folder or Parquet of records; repeatable. The shipped run.")
     ] = None,
+    no_run: Annotated[bool, typer.Option("--no-run", help="No run, not even the shipped one: the log alone.")] = False,
     log_since: Annotated[
         str | None, typer.Option(metavar="TIME|all", help="Export the prediction log, too, from this UTC time on.")
     ] = None,
@@ -397,6 +398,7 @@ def tableau(
 
     settings = Settings.load()
     wanted = formats_of(formats)
+    runs = sources.runs(run or [], none=no_run)
     site = Site.of(settings, formats=wanted) if publish else None  # before the work: nothing is exported for nothing
     asked = log_since is not None or log_until is not None
     window = (sources.moment(log_since), sources.moment(log_until)) if asked else None
@@ -407,7 +409,7 @@ def tableau(
             bar.update(round(share * 100) - bar.n)
 
         done = export(
-            sources.parts(run or [SHIPPED_RUN], window, settings),
+            sources.parts(runs, window, settings),
             out,
             formats=wanted,
             hyper_version=hyper_version,

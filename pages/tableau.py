@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app import components, services, tableau_export
+from app import components, tableau_export
 
 st.title("Tableau export", anchor=False)
 st.caption(
@@ -15,7 +15,7 @@ with components.errors_shown():
     if not choice.runs and choice.window is None:
         components.empty_state("Choose a run or a window of the prediction log: its files appear here.")
         st.stop()
-    if not tableau_export.too_many(services.tableau.size(choice)):
+    if not tableau_export.too_many(choice):
         done = tableau_export.made(choice)
         tableau_export.downloads(choice, done)
         tableau_export.contents(choice, done)

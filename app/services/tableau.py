@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from datetime import datetime
@@ -53,6 +54,22 @@ def export(choice: Choice, *, progress: Callable[[float, str], None]) -> Exporte
     Raises ``EarshotError``.
     """
     return _exports().of(*_made(choice, progress))
+
+
+def command(choice: Choice) -> str:
+    """What exports ``choice`` from a shell."""
+    from core.tableau import hyper
+
+    said = ["python", "-m", "core", "tableau", "--out", "DIR"]
+    if not choice.runs:
+        said.append("--no-run")
+    elif choice.runs != (records.SHIPPED,):
+        said += [word for name in choice.runs for word in ("--run", str(records.run_folder(name)))]
+    if choice.window is not None:
+        said += ["--log-since", "all" if choice.since is None else f"{choice.since:%Y-%m-%dT%H:%M}"]
+    if choice.version != hyper.VERSION:
+        said += ["--hyper-version", choice.version]
+    return shlex.join(said)
 
 
 def file(choice: Choice, name: str) -> bytes:

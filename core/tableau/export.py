@@ -2,6 +2,7 @@
 
     python -m core tableau --out DIR                      # the shipped run, all formats
     python -m core tableau --out DIR --log-since 2026-11-01   # and what was answered since, with its drift
+    python -m core tableau --out DIR --no-run --log-since all   # the log alone
 
 Files appear under their names only when they are complete.
 """
@@ -21,6 +22,7 @@ import pyarrow as pa
 
 from core.errors import ExportError
 from core.tableau import demonstrations, files, hyper, schema, workbook
+from core.tableau.dashboards import DASHBOARDS
 from core.tableau.parts import LOG, Part
 from core.tableau.tables import Media, NoMedia, Progress, StarSchema, build
 
@@ -35,7 +37,7 @@ BUILT = 0.6  # share of the time until the tables stand
 class Exported:
     """The files written, under ``out``, their ``sizes`` in bytes by name, and how many rows each table has.
 
-    ``said``: of each run or log in it, what it holds and what was left out.
+    ``said``: of each run or log in it, what it holds and what was left out; and dashboards that would have been empty.
     """
 
     out: Path
@@ -136,7 +138,7 @@ def export(
             raise files.unwritten(facts, exc) from exc
         written = _write(star, out, Path(name), formats, hyper_version, progress)
         rows = {table.name: star.rows(table.name) for table in schema.TABLES}
-        said = tuple(_said(star))
+        said = (*_said(star), *(_left_out(star) if "twbx" in formats else ()))
     progress(1.0, "done")
     return Exported(out, tuple(written), rows, {path.name: path.stat().st_size for path in written}, said)
 
@@ -151,6 +153,14 @@ def _said(star: StarSchema) -> Iterator[str]:
         model = f" {by} the model {row['fingerprint'][:12]}" if row["fingerprint"] else ""
         notes = f"; {row['notes']}" if row["notes"] else ""
         yield f"{row['run_id']}: {row['n_answers']:,} {held_out}answers{model}, {row['n_labelled']:,} labelled{notes}"
+
+
+def _left_out(star: StarSchema) -> Iterator[str]:
+    """In words, which dashboards the workbook does without."""
+    held = workbook.boards_in(star)
+    missing = [dashboard.name for dashboard in DASHBOARDS if dashboard not in held]
+    if missing:
+        yield f"The workbook leaves out {', '.join(missing)}: nothing in this export is of them"
 
 
 def _write(

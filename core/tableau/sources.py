@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from core.artifact import read_manifest
-from core.config import Settings
+from core.config import SHIPPED_RUN, Settings
 from core.errors import ExportError
 from core.store import Store
 from core.tableau.media import MediaFolder
@@ -31,6 +31,15 @@ def moment(text: str | None) -> datetime | None:
             f"Expected a time such as 2026-11-01 or 2026-11-01T12:00, or {ALL}; got {text!r}.", code="bad_time"
         ) from exc
     return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+
+
+def runs(named: Sequence[Path], *, none: bool) -> list[Path]:
+    """The runs at ``named``, else the shipped one; with ``none`` none at all. Raises ``ExportError``."""
+    if none and named:
+        raise ExportError(
+            f"Expected --run or --no-run, got both ({', '.join(map(str, named))}). Leave one out.", code="bad_choice"
+        )
+    return [] if none else list(named) or [SHIPPED_RUN]
 
 
 def parts(

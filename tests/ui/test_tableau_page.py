@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import services, state, tableau_export
 from core.artifact import read_manifest
+from core.cli import main
 from core.config import ROOT, SHIPPED_ARTIFACT
 from core.record_files import write_records
 from core.store import Store
 from core.tableau import hyper, schema
-from tests.tableau_log import fill
+from tests.tableau_log import START, fill
 
 OpenApp = Callable[..., AppTest]
 
@@ -166,10 +170,32 @@ def test_without_a_hyper_library_csv_is_complete(
     assert [label.split(" (")[0] for label in labels(page)] == ["CSV, zipped", "One wide CSV", "predictions.csv"]
 
 
-def test_more_than_a_page_hands_out_goes_to_the_command(
+def test_more_than_a_page_hands_out_goes_to_the_command_of_what_was_chosen(
     open_app: OpenApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tableau_export, "MOST", 100)
-    page = open_page(open_app, tmp_path)
-    assert "python -m core tableau" in words_on(page)
+    monkeypatch.setattr(tableau_export, "MOST", 5)
+    page = open_page(open_app, tmp_path, logged=60)
+    assert "`python -m core tableau --out DIR`" in words_on(page)
     assert not labels(page)
+    page.selectbox(key=state.TABLEAU_WINDOW.name).select("All of it").run()
+    assert "`python -m core tableau --out DIR --log-since all`" in words_on(page)
+    page.multiselect(key=state.TABLEAU_RUNS.name).set_value([]).run()
+    assert "`python -m core tableau --out DIR --no-run --log-since all`" in words_on(page)
+    said = services.tableau.command(services.tableau.Choice(("run/my run",), "Last day", START, "0", None))
+    assert shlex.split(said)[-4:] == ["--log-since", "2026-11-01T00:00", "--hyper-version", "0"]
+
+
+def test_a_command_that_the_page_gives_exports_what_was_chosen(
+    open_app: OpenApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = open_page(open_app, tmp_path, logged=60)
+    page.multiselect(key=state.TABLEAU_RUNS.name).set_value([])
+    page.selectbox(key=state.TABLEAU_WINDOW.name).select("All of it").run()
+    shown = rows(page)
+    monkeypatch.setattr(tableau_export, "MOST", 5)
+    page.run()
+    said = next(info.value for info in page.info if "python -m core" in info.value)
+    words = shlex.split(re.search("`python -m core (.*)`", said)[1].replace("DIR", str(tmp_path / "out")))  # type: ignore[index]
+    assert main([*words, "--formats", "csv"]) == 0
+    counted = {path.stem: len(pd.read_csv(path)) for path in (tmp_path / "out" / "csv").iterdir()}
+    assert counted == shown

@@ -466,7 +466,7 @@ def test_a_window_of_the_log_is_what_was_asked_for(whole: Whole) -> None:
 
 
 def test_runs_of_other_classes_do_not_go_into_one_export(tmp_path: Path) -> None:
-    with pytest.raises(RecordsError, match="same classes"):
+    with pytest.raises(RecordsError, match=r"same classes.*--no-run"):
         tables.build([parts.of_folder(), parts.of_records(answers(20))], tmp_path / "facts.parquet")
     with pytest.raises(RecordsError, match="Choose one"):
         tables.build([], tmp_path / "facts.parquet")
@@ -597,13 +597,15 @@ def test_where_hyper_cannot_be_written_the_rest_can(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize("version", ["0", "4"])
-def test_the_extract_is_of_the_version_asked_for(tmp_path: Path, version: str) -> None:
+def test_the_extract_is_of_the_version_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     star = tables.build([parts.of_records(answers(20))], tmp_path / "facts.parquet")
     hyper.write_hyper(star, tmp_path / "a.hyper", version=version)
     head = (tmp_path / "a.hyper").read_bytes()[:16]
     assert head.startswith(b"Hyper")
     assert head[10] == int(version)
-    assert not list(tmp_path.glob("*.log"))
+    assert not list((tmp_path / "here").iterdir())  # Hyper would leave a log in the folder it is started from
 
 
 def test_another_hyper_version_is_refused(tmp_path: Path) -> None:
@@ -734,6 +736,7 @@ def test_the_command_says_what_it_wrote(small_run: Path, tmp_path: Path, capsys:
         (["--hyper-version", "9"], "0, 2, 3, 4"),
         (["--formats", "pdf"], "csv, hyper, twbx"),
         (["--log-since", "yesterday"], "2026-11-01"),
+        (["--no-run"], "Leave one out"),
         (["--run", "nowhere"], "found nothing at nowhere"),
         (["--base-url", "example.org"], "https://example.org/earshot"),
     ],
@@ -745,6 +748,32 @@ def test_what_cannot_be_exported_is_refused_before_any_work(
     assert main(["tableau", "--run", str(small_run), "--out", str(out), *options]) == 1
     assert says in capsys.readouterr().err
     assert not out.exists()
+
+
+def log_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    """The command reads a log of ``rows`` answers."""
+    url = f"sqlite:///{tmp_path}/log.sqlite3"
+    store = Store.open(url)
+    fill(store, rows, read_manifest(SHIPPED_ARTIFACT))
+    store.close()
+    monkeypatch.setenv("EARSHOT_DATABASE_URL", url)
+    monkeypatch.setenv("EARSHOT_ARTIFACT", str(SHIPPED_ARTIFACT))
+
+
+def test_the_command_exports_the_log_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log_of(tmp_path, monkeypatch, 12)
+    out = tmp_path / "out"
+    assert main(["tableau", "--no-run", "--log-since", "all", "--out", str(out), "--formats", "csv"]) == 0
+    assert set(pd.read_csv(out / "csv" / "predictions.csv")["run_id"]) == {"log"}
+    assert "log: 12 answers" in capsys.readouterr().out
+
+
+def test_what_the_workbook_does_without_is_told(tmp_path: Path) -> None:
+    done = export([parts.of_records(answers(20))], tmp_path, gold=gold_tables.recorded())
+    assert done.said[-1].startswith("The workbook leaves out Drift, Sample inspector, Eleven sounds: ")
+    assert len(export([parts.of_records(answers(20))], tmp_path, formats=("csv",)).said) == 1
 
 
 def other_classes() -> list[parts.Part]:
