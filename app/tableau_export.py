@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -158,15 +159,10 @@ def _download(
 def contents(choice: services.tableau.Choice, done: Exported) -> None:
     """The tables with their rows; the chosen one's first rows and its dictionary, as the files hold them."""
     st.subheader("What is in it", anchor=False)
-    st.dataframe(
-        [{"Table": t.name, "Rows": done.rows[t.name], "What it holds": t.meaning} for t in schema.TABLES],
+    st.table(
+        [{"Table": t.name, "Rows": f"{done.rows[t.name]:,}", "What it holds": t.meaning} for t in schema.TABLES],
+        border="horizontal",
         hide_index=True,
-        height="content",
-        key="tableau_tables",
-        column_config={
-            "Table": st.column_config.TextColumn(width=140),
-            "Rows": st.column_config.NumberColumn(format="localized", width=70),
-        },
         alt="Every table of the export with its number of rows.",
     )
     name = st.selectbox("Table", [table.name for table in schema.TABLES], key=state.TABLEAU_TABLE.name, width=420)
@@ -179,20 +175,30 @@ def contents(choice: services.tableau.Choice, done: Exported) -> None:
             st.caption(_why_empty(name))
         _download(choice, done, file, file, ":material/csv:", "This table alone.", key="tableau_csv")
     with said:
-        st.dataframe(_dictionary(schema.BY_NAME[name]), hide_index=True, key="tableau_dictionary", alt="Its columns.")
+        st.markdown("\n".join(_relations(schema.BY_NAME[name])))
+        st.table(_dictionary(schema.BY_NAME[name]), border="horizontal", hide_index=True, alt="Its columns.")
+
+
+def _relations(table: schema.Table) -> Iterator[str]:
+    """Which rows name which, of this table and of others, and by which pairs of columns."""
+    yield f"A row is told apart by {_and(table.key)}."
+    for one in schema.TABLES:
+        for reference in one.refers:
+            if table.name not in (one.name, reference.table):
+                continue
+            other = reference.table if one is table else one.name
+            pairs = list(zip(reference.columns, schema.BY_NAME[reference.table].key, strict=True))
+            ours = pairs if one is table else [(key, own) for own, key in pairs]
+            yield f"- Relate it with `{other}` by {_and(f'{own} = {theirs}' for own, theirs in ours)}."
+
+
+def _and(names: Iterable[str]) -> str:
+    return " *and* ".join(f"`{name}`" for name in names)
 
 
 def _dictionary(table: schema.Table) -> list[dict[str, str]]:
-    return [
-        {
-            "Column": c.name,
-            "Type": c.kind,
-            "Unit": c.unit,
-            "Meaning": c.meaning,
-            "Refers to": schema.relations(table, c.name),
-        }
-        for c in table.columns
-    ]
+    types = {c.name: f"{c.kind}, {c.unit}" if c.unit else c.kind for c in table.columns}
+    return [{"Column": c.name, "Type": types[c.name], "Meaning": c.meaning} for c in table.columns]
 
 
 def _why_empty(name: str) -> str:

@@ -45,8 +45,8 @@ def labels(page: AppTest) -> list[str]:
 
 
 def rows(page: AppTest) -> dict[str, int]:
-    table = next(frame.value for frame in page.dataframe if "What it holds" in frame.value)
-    return dict(zip(table["Table"], table["Rows"], strict=True))
+    table = page.table[0].value
+    return {name: int(rows.replace(",", "")) for name, rows in zip(table["Table"], table["Rows"], strict=True)}
 
 
 def test_the_shipped_run_is_there_at_once_in_every_format(open_app: OpenApp, tmp_path: Path) -> None:
@@ -70,8 +70,11 @@ def test_the_shipped_run_is_there_at_once_in_every_format(open_app: OpenApp, tmp
     for tab in (tableau_export.DESKTOP, tableau_export.PUBLIC, tableau_export.CLOUD):
         assert tab.strip().count("\n") == 3
         assert tab.strip() in said
-    preview, dictionary = page.dataframe[1].value, page.dataframe[2].value
+    preview, dictionary = page.dataframe[0].value, page.table[1].value
     assert list(preview) == list(dictionary["Column"])
+    assert "Relate it with `class_metrics` by `run_id = run_id` *and* `true_label = label`" in said
+    page.selectbox(key=state.TABLEAU_TABLE.name).select("class_metrics").run()
+    assert "Relate it with `predictions` by `run_id = run_id` *and* `label = true_label`" in words_on(page)
 
 
 def test_an_export_that_went_away_under_an_open_page_is_made_again(
@@ -90,7 +93,7 @@ def test_an_export_that_went_away_under_an_open_page_is_made_again(
     assert not page.exception
     assert not page.error
     assert rows(page) == counted
-    assert "share_of_true" in page.dataframe[1].value
+    assert "share_of_true" in page.dataframe[0].value
     for folder in temporary.iterdir():
         shutil.rmtree(folder)
     choice = services.tableau.choice((services.records.SHIPPED,), None, None, hyper.VERSION)
