@@ -33,10 +33,12 @@ function build(root) {
   const find = (name) => root.querySelector(`[data-part="${name}"]`);
   const player = {
     root, audio: find("audio"), stage: find("stage"), picture: find("picture"), cursor: find("cursor"),
-    readout: find("readout"), legend: find("legend"), frame: 0, url: null, identity: null,
+    readout: find("readout"), legend: find("legend"), mute: find("mute"), frame: 0, url: null, identity: null,
   };
   const { audio, cursor } = player;
   audio.onplay = () => follow(player);
+  audio.onerror = () => tell(player, "This browser cannot play this sound. What is shown and answered is of it all the same.");
+  audio.onloadstart = () => tell(player, "");
   audio.ontimeupdate = audio.onseeked = audio.onpause = audio.onloadedmetadata = () => point(player);
   cursor.onpointerdown = (event) => {
     cursor.setPointerCapture(event.pointerId);
@@ -58,6 +60,11 @@ function build(root) {
   player.observer = new ResizeObserver(() => layout(player));
   player.observer.observe(player.stage);
   return player;
+}
+
+function tell(player, text) {
+  player.mute.textContent = text;
+  player.mute.hidden = !text;
 }
 
 function release(player) {

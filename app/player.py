@@ -27,6 +27,7 @@ HERE = Path(__file__).parent
 HTML = """
 <div class="player">
   <audio data-part="audio" controls preload="auto"></audio>
+  <p class="mute" data-part="mute" role="status" hidden></p>
   <div class="stage" data-part="stage">
     <canvas data-part="picture" aria-hidden="true"></canvas>
     <canvas data-part="cursor" role="slider" tabindex="0" aria-valuemin="0"></canvas>

@@ -164,6 +164,19 @@ def test_a_wrong_file_is_told_and_the_next_one_answered(page: Page, clip_path: P
     expect(page.get_by_test_id("stAlert")).to_have_count(0)
 
 
+def test_a_sound_that_the_browser_cannot_play_is_told_as_that(page: Page, clip_path: Path) -> None:
+    upload(page, clip_path.name, clip_path.read_bytes())
+    answered(page)
+    told = page.get_by_text("This browser cannot play this sound")
+    expect(told).to_be_hidden()
+    audio = page.locator('audio[data-part="audio"]')
+    played = audio.evaluate("element => element.src")
+    audio.evaluate("element => { element.src = 'data:audio/wav;base64,bm8gc291bmQ=' }")
+    expect(told).to_be_visible()
+    audio.evaluate("(element, source) => { element.src = source }", played)
+    expect(told).to_be_hidden()
+
+
 def test_a_second_look_is_instant(page: Page, clip_path: Path) -> None:
     upload(page, clip_path.name, clip_path.read_bytes())
     answered(page)
