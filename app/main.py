@@ -86,7 +86,7 @@ else:
                     PAGES / "tableau.py",
                     title="Tableau export",
                     icon=":material/table_chart:",
-                    help="Every diagnostic as CSV, a Hyper extract and a workbook of six dashboards.",
+                    help="Every diagnostic as CSV, a Hyper extract and a workbook of dashboards.",
                 ),
             ],
             "Admin": [

@@ -28,20 +28,20 @@ WINDOWS: dict[str, timedelta | None] = {
 DESKTOP = """
 1. Download the **workbook** (.twbx) and open it: dashboards, their data inside. It needs Tableau 2026.1 or later.
 2. An earlier Tableau: download the **extract** (.hyper), then *Connect* → *To a File* → *More…*, and choose it.
-3. Drag `predictions` in; relate a table by *every* pair that `refers_to` of `data_dictionary` names, or keep it apart.
+3. Drag `predictions` in; relate a table by *every* pair of one relation under *Dictionary* above, or keep it apart.
 4. A new export: *Data* → the source → *Edit Connection…*, and point it at the new extract.
 """
 PUBLIC = """
 1. Everything on Tableau Public can be seen by everyone, names of your files included.
 2. Download the **zip** and unpack it, or the **one wide CSV** alone.
 3. In Tableau Public: *Connect* → *Text file*, and choose `predictions.csv` or `earshot_predictions.csv`.
-4. Relate other tables by every pair that `refers_to` of `data_dictionary.csv` names; *File* → *Save to Tableau Public*.
+4. Relate other tables by *every* pair of one relation under *Dictionary* above; *File* → *Save to Tableau Public*.
 """
 CLOUD = """
 1. In the browser: *New* → *Workbook Upload*, choose the **workbook** (.twbx), a project, and upload.
 2. From a shell: make a personal access token there (*My Account Settings*), set the five `EARSHOT_TABLEAU_…` settings.
 3. Then `python -m core tableau --out DIR --publish` exports and publishes in one step; run again, it replaces.
-4. Publish the extract inside the workbook: by itself it has several fact tables, which no single data source can have.
+4. Publish the extract inside the workbook: by itself it would need a single fact table, and it has several.
 """
 
 
@@ -182,6 +182,7 @@ def contents(choice: services.tableau.Choice, done: Exported) -> None:
 def _relations(table: schema.Table) -> Iterator[str]:
     """Which rows name which, of this table and of others, and by which pairs of columns."""
     yield f"A row is told apart by {_and(table.key)}."
+    ways: dict[str, list[str]] = {}
     for one in schema.TABLES:
         for reference in one.refers:
             if table.name not in (one.name, reference.table):
@@ -189,7 +190,9 @@ def _relations(table: schema.Table) -> Iterator[str]:
             other = reference.table if one is table else one.name
             pairs = list(zip(reference.columns, schema.BY_NAME[reference.table].key, strict=True))
             ours = pairs if one is table else [(key, own) for own, key in pairs]
-            yield f"- Relate it with `{other}` by {_and(f'{own} = {theirs}' for own, theirs in ours)}."
+            ways.setdefault(other, []).append(_and(f"{own} = {theirs}" for own, theirs in ours))
+    for other, by in ways.items():
+        yield f"- Relate it with `{other}` by {', *or* by '.join(by)}."
 
 
 def _and(names: Iterable[str]) -> str:

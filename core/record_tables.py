@@ -58,6 +58,7 @@ def record_set(
     names = _checked_names(class_names)
     usable = _Usable(len(table))
     logits = _logits(table, logits, names, usable)
+    usable.only(labels_of(table["clip_id"]).notna().to_numpy(), "without a clip_id")
     label = _true_classes(table["label"], names, usable, keep_others=keep_other_labels)
     if embedding is None and "embedding" in table:
         embedding = _embedding(table["embedding"], usable)
@@ -125,8 +126,10 @@ def check_columns(found: Sequence[str]) -> None:
 
 def _checked_names(class_names: Sequence[str]) -> tuple[str, ...]:
     names = tuple(class_names)
-    if len(set(names)) != len(names) or len(names) < 2:
-        raise RecordsError(f"Expected at least two different class names, got {list(names)}.", code="bad_classes")
+    if len(set(names)) != len(names) or len(names) < 2 or not all(names):
+        raise RecordsError(
+            f"Expected at least two different class names, none of them empty, got {list(names)}.", code="bad_classes"
+        )
     return names
 
 
@@ -213,10 +216,12 @@ def _flags(column: pd.Series[Any]) -> pd.Series[Any]:
 
 def _moments(column: pd.Series[Any]) -> pd.Series[Any]:
     """Times in UTC; missing for what is none, and for numbers, which do not say since when they count."""
+    if pd.api.types.is_datetime64_any_dtype(column):
+        return pd.to_datetime(column, utc=True)
     if pd.api.types.is_numeric_dtype(column):
         return pd.Series(pd.NaT, index=column.index, dtype="datetime64[us, UTC]")
-    mixed = {} if pd.api.types.is_datetime64_any_dtype(column) else {"format": "ISO8601"}
-    return pd.to_datetime(column, utc=True, errors="coerce", **mixed)
+    dated = column.astype("str").str.strip().str[:1].str.isdigit()  # "now" would be a time, too: another one every time
+    return pd.to_datetime(column.where(dated), utc=True, errors="coerce", format="ISO8601")
 
 
 def _whole(table: pd.DataFrame, name: str, usable: _Usable) -> NDArray[np.int64]:

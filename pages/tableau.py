@@ -6,7 +6,7 @@ from app import components, tableau_export
 
 st.title("Tableau export", anchor=False)
 st.caption(
-    "Everything the diagnostics know as one star schema: CSV, a .hyper extract, and a workbook of six dashboards. "
+    "Everything the diagnostics know as one star schema: CSV, a .hyper extract, and a workbook of dashboards. "
     "Text that a spreadsheet would run as a formula gets an apostrophe in front."
 )
 

@@ -152,8 +152,6 @@ class Book:
         if node.get("class") == "quantitative":
             return f"{column} BETWEEN {node.findtext('min')} AND {node.findtext('max')}"
         group = node.find("groupfilter")
-        if group.get("function") == "level-members":
-            return "TRUE"
         assert group.get("function") in ("member", "union"), group.get("function")
         members = [group.get("member")] if group.get("member") else [one.get("member") for one in group]
         return f"{column} IN ({', '.join(m if m in ('true', 'false') else _quoted(m.strip(chr(34))) for m in members)})"

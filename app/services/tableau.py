@@ -64,11 +64,14 @@ def command(choice: Choice) -> str:
     if not choice.runs:
         said.append("--no-run")
     elif choice.runs != (records.SHIPPED,):
-        said += [word for name in choice.runs for word in ("--run", str(records.run_folder(name)))]
+        folders = [folder for name in choice.runs if (folder := records.run_folder(name)) is not None]
+        said += [word for folder in folders for word in ("--run", str(folder))]
     if choice.window is not None:
         said += ["--log-since", "all" if choice.since is None else f"{choice.since:%Y-%m-%dT%H:%M}"]
     if choice.version != hyper.VERSION:
         said += ["--hyper-version", choice.version]
+    if not hyper.available():
+        said += ["--formats", "csv"]
     return shlex.join(said)
 
 

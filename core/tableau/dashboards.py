@@ -69,9 +69,9 @@ class AtMost:
 class Sheet:
     """One worksheet over one table. ``over``: a second mark on the same axis as the last of ``cols`` or ``rows``.
 
-    ``keep`` and ``at_most`` are fixed; ``chosen`` names the parameters that pick its rows. ``path`` joins the marks of
-    a second line in its order. ``label`` puts the ``text`` pills into words. ``tall``: as high as its rows need, to be
-    scrolled.
+    ``keep`` and ``at_most`` are fixed; ``chosen`` names the parameters that pick its rows, one at least. ``path`` joins
+    the marks of a second line in its order. ``label`` puts the ``text`` pills into words. ``tall``: as high as its rows
+    need, to be scrolled.
     """
 
     name: str
@@ -115,8 +115,11 @@ class Click:
 
 @dataclass(frozen=True)
 class Dashboard:
+    """Sheets beside each other, under a head that says what they are for, with controls."""
+
     name: str
     says: str
+    needs: str  # a table without whose rows it would be empty
     zones: tuple[Zone, ...]
     legends: tuple[Zone, ...] = ()  # of the colours of the sheets they name
     parameters: tuple[What, ...] = ("run",)
@@ -381,12 +384,14 @@ SHEETS = (
     ),
 )
 
+LABELLED = "risk_coverage"  # the table that has no rows where no true class is known
 CLIP_BOARD = ("Level", "Brightness", "Bandwidth", "Mean spectrum")  # sheets of all eleven clips
 
 DASHBOARDS = (
     Dashboard(
         "Performance",
         "How often the model is right, overall and per class. Click a class to see what it is taken for.",
+        LABELLED,
         (Zone("Headline", 0, 0, 36, 45), Zone("Recall by class", 0, 45, 36, 55), Zone("Confusion", 36, 0, 55, 100)),
         legends=(Zone("Confusion", 91, 0, 9, 100),),
         parameters=("run", "class"),
@@ -395,6 +400,7 @@ DASHBOARDS = (
     Dashboard(
         "Calibration",
         "Whether a confidence means what it says, and what it costs to answer only when sure.",
+        "predictions",
         (
             Zone("Reliability", 0, 0, 46, 100),
             Zone("Confidence histogram", 55, 0, 36, 50),
@@ -405,6 +411,7 @@ DASHBOARDS = (
     Dashboard(
         "Failure modes",
         "Where it fails. Click a pair to see the sounds behind it.",
+        LABELLED,
         (
             Zone("High-confidence errors", 0, 0, 51, 100),
             Zone("Confused pairs", 60, 0, 40, 55),
@@ -426,6 +433,7 @@ DASHBOARDS = (
         "Drift",
         "Whether the sounds of today are those it was measured on. Click a feature to see its distribution. Your own "
         "sounds come with a log window; what is called a demonstration are sounds degraded on purpose.",
+        "drift",
         (
             Zone("Drift verdict", 0, 0, 100, 18),
             Zone("Drift effects", 0, 18, 31, 82),
@@ -437,6 +445,7 @@ DASHBOARDS = (
     Dashboard(
         "Sample inspector",
         "One clip: what it looks like, what the model answers, second by second, and which channels respond.",
+        "clip_features",
         (
             Zone("Answer", 0, 0, 100, 18),
             Zone("Spectrogram", 0, 18, 51, 44),
@@ -453,7 +462,8 @@ DASHBOARDS = (
     Dashboard(
         "Eleven sounds",
         "What makes a clip hard: the hard pair is coloured. Click clips to see them alone; the sample inspector then "
-        "opens with the one clicked last.",
+        "opens with the one that was clicked alone last.",
+        "clip_features",
         (
             Zone("Level", 0, 0, 30, 50),
             Zone("Brightness", 30, 0, 30, 50),

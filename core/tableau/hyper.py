@@ -1,10 +1,10 @@
 """The star schema as one ``.hyper`` file, of the database version that the reader's Tableau knows.
 
 Tables lie in the schema ``Extract``. The bytes of a .hyper differ from one writing to the next, its rows do not. Two
-files of the same records differ in 36 bytes: the time of saving in both copies of the header, the database's random
-identifier, and three checksums over these. On a busy machine 1 of 44 writings laid its blocks out in another order, too
-(held to one query thread, it was 1 of 5). The settings of Hyper that could be found pin neither. Where Tableau has no
-wheel for a platform, ``available`` says so and everything else works.
+files of the same records differ in up to 36 bytes: the time of saving in both copies of the header, the database's
+random identifier, and three checksums over these. On a busy machine 1 of 44 writings laid its blocks out in another
+order, too (held to one query thread, it was 1 of 5). The settings of Hyper that could be found pin neither. Where
+Tableau has no wheel for a platform, ``available`` says so and everything else works.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def write_hyper(star: StarSchema, path: Path, *, version: str = VERSION) -> None
         beside.unlink()  # pantab writes to the path itself where there is nothing
         try:
             _write_tables(star, beside, version)
-            _declare_keys(beside, version)
+            _finish(star, beside, version)
         except (HyperException, RuntimeError) as exc:
             free = os.statvfs(path.parent).f_bavail * os.statvfs(path.parent).f_frsize
             raise ExportError(
@@ -73,13 +73,18 @@ def write_hyper(star: StarSchema, path: Path, *, version: str = VERSION) -> None
 
 
 def _write_tables(star: StarSchema, path: Path, version: str) -> None:
-    """Their rows. A key's columns are never null; where a column of that name may be, its table is written apart."""
+    """Their rows. A key's columns are never null, which pantab is told by name for all tables that it writes at once.
+
+    So tables that may hold nothing in a column of such a name are written apart.
+    """
     from pantab import frames_to_hyper
     from tableauhyperapi import TableName
 
-    facts = [schema.PREDICTIONS]
-    others = [table for table in schema.TABLES if table not in facts]
-    for tables, mode in ((others, "w"), (facts, "a")):
+    apart = (schema.PREDICTIONS, schema.ERRORS)
+    for tables, mode in (([table for table in schema.TABLES if table not in apart], "w"), (apart, "a")):
+        needed = {name for table in tables for name in table.key}
+        for table in tables:
+            _check_complete(star, table, needed)
         frames_to_hyper(
             {
                 TableName(SCHEMA, table.name): pa.RecordBatchReader.from_batches(table.arrow, star.batches(table.name))
@@ -87,14 +92,30 @@ def _write_tables(star: StarSchema, path: Path, version: str) -> None:
             },
             path,
             table_mode=mode,
-            not_null_columns={name for table in tables for name in table.key},
+            not_null_columns=needed,
             process_params={"default_database_version": version},
             atomic=False,  # ``path`` has another name until it is complete
         )
 
 
-def _declare_keys(path: Path, version: str) -> None:
-    """Primary and foreign keys, which Hyper takes our word for: Tableau relates tables by them."""
+def _check_complete(star: StarSchema, table: schema.Table, needed: set[str]) -> None:
+    """Raise ``ExportError`` where something is missing in a ``needed`` column: Hyper would end this very process."""
+    columns = [name for name in table.names if name in needed]
+    for batch in star.batches(table.name, columns):
+        for name in columns:
+            if missing := batch[name].null_count:
+                raise ExportError(
+                    f"Expected a value of {name} in every row of {table.name}, {missing:,} have none. Export CSV, or "
+                    "leave these records out.",
+                    code="missing_key",
+                )
+
+
+def _finish(star: StarSchema, path: Path, version: str) -> None:
+    """Declare primary and foreign keys, which Hyper takes our word for; servers from 2021.4 on relate tables by them.
+
+    Before that the rows are counted: a stream that broke off is no error to who reads it.
+    """
     from tableauhyperapi import Connection, HyperProcess, Telemetry
 
     parameters = {"log_config": "", "default_database_version": version}
@@ -103,6 +124,15 @@ def _declare_keys(path: Path, version: str) -> None:
         Connection(process.endpoint, str(path)) as connection,
     ):
         for table in schema.TABLES:
+            found, wanted = (
+                connection.execute_scalar_query(f"SELECT COUNT(*) FROM {_named(table)}"),
+                star.rows(table.name),
+            )
+            if found != wanted:
+                raise ExportError(
+                    f"Expected {wanted:,} rows of {table.name} in the extract, got {found:,}. Export again.",
+                    code="hyper",
+                )
             connection.execute_command(f"ALTER TABLE {_named(table)} ADD ASSUMED PRIMARY KEY {_columns(table.key)}")
         for table in schema.TABLES:
             for reference in table.refers:

@@ -3,8 +3,7 @@
 Fields on shelves, in filters, sorts, labels, actions and formulas; sheets in zones, windows and actions; parameters;
 the packaged extract, its tables and their columns. Types: of fields and of what the extract holds, of what is summed or
 averaged, of parameters and the fields that they are compared with. Values: members of filters and parameters are in the
-data. Numbers have formats, sheets have titles, colours have
-legends. ``faults`` of a workbook that holds together are none.
+data. Numbers have formats, sheets titles, colours legends. ``faults`` of a workbook that holds together are none.
 """
 
 from __future__ import annotations
@@ -173,6 +172,8 @@ class _Book:
             if source != PARAMETERS:
                 continue
             offered = [member.get("value") for member in column.iter("member")]
+            if len(set(offered)) < len(offered):
+                yield f"the parameter [{name}] offers a value twice"
             if column.get("value") not in offered:
                 yield f"the parameter [{name}] offers no {column.get('value')}"
             found: set[str] = set()
@@ -244,6 +245,8 @@ class _Book:
                     yield f"{place}: a legend of {name}, which is not shown there"
                 elif parameter not in _colours(self.sheets[name]):
                     yield f"{place}: {name} is not coloured by {parameter}"
+                elif zone.get("pane-specification-id") not in _panes(self.sheets[name]):
+                    yield f"{place}: {name} has no pane {zone.get('pane-specification-id')} for a legend"
             if kind == "paramctrl" and (found := FIELD.fullmatch(parameter)):
                 if found[2] not in self.sources.get(PARAMETERS, set()):
                     yield f"{place}: no parameter {parameter}"
@@ -309,6 +312,12 @@ class _Book:
 def _colours(sheet: Element) -> set[str]:
     """The fields by which a sheet's marks are coloured."""
     return {node.get("column") for node in sheet.iterfind(".//encodings/color")}
+
+
+def _panes(sheet: Element) -> set[str]:
+    """How legends call a sheet's panes: by number where there are several, the only one 0."""
+    numbered = {node.get("id") for node in sheet.iter("pane") if node.get("id")}
+    return numbered or {"0"}
 
 
 def _quoted(name: str) -> str:

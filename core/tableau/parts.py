@@ -193,13 +193,14 @@ def _plain(run_id: str) -> str:
 
 
 def told_once(notes: Sequence[str], n: int) -> str:
-    """``3 of 50 records …`` of every piece of a stream, added up and told of all ``n``."""
+    """``3 of 50 records …`` of every piece of a stream, added up and told of all: ``n`` and those left out."""
     counts: dict[str, int] = {}
     for note in notes:
         found = re.fullmatch(r"([\d,]+) of [\d,]+ (.*)", note)
         text, count = (found[2], int(found[1].replace(",", ""))) if found else (note, 0)
         counts[text] = counts.get(text, 0) + count
-    return "; ".join(f"{count:,} of {n:,} {text}" if count else text for text, count in counts.items())
+    given = n + sum(count for text, count in counts.items() if text.startswith("records left out "))
+    return "; ".join(f"{count:,} of {given:,} {text}" if count else text for text, count in counts.items())
 
 
 def _protocol(folder: RunFolder) -> str:

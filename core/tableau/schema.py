@@ -34,7 +34,7 @@ ARROW: dict[str, pa.DataType] = {
     "time": pa.timestamp("us", "UTC"),
 }
 QUALITY = ("silent", "clipped", "band_limited", "short", "channels_cancel", "truncated")
-FORMULA = r"(^|;)([\s\p{Z}\p{Cf}]*[=+\-@＝＋－＠])"  # behind spaces of any kind, and what is not seen
+FORMULA = r"(^|;)([\"\s\p{Z}\p{Cf}]*[=+\-@＝＋－＠])"  # behind quotes, spaces of any kind, and what is not seen
 CONTROL = r"[\x00-\x1f\x7f-\x{9f}\x{2028}\x{2029}]"
 PICTURES = {code: chr(0x2400 + code) for code in range(0x20)} | {0x7F: "␡", 0x2028: "␤", 0x2029: "␤"}
 PICTURES |= dict.fromkeys(range(0x80, 0xA0), "\N{REPLACEMENT CHARACTER}")
@@ -189,7 +189,7 @@ HEADLINE = Table(
         number("value", "see unit", "mean over seeds; empty where undefined (n = 0)"),
         number("low", "see unit", "95 % interval, lower end; empty where there is none"),
         number("high", "see unit", "95 % interval, upper end; empty where there is none"),
-        count("n", "clips whose true class is known; answers in logs, where a sound may have come again", "clips"),
+        count("n", "clips whose true class is known; a sound that came again in a log or a file counts again", "clips"),
     ),
     ("run_id", "metric"),
     (OF_ABOUT,),
@@ -433,8 +433,8 @@ DATA_DICTIONARY = Table(
         text("meaning", "what it says"),
         text(
             "refers_to",
-            "tables it helps to relate, each with every pair needed (own column = its column): all of them, or the "
-            "numbers are of other rows; tables that name each other nowhere belong in data sources apart",
+            "tables it helps to relate, parted by semicolons, each with every pair needed (own column = its column): "
+            "one of several pairs relates other rows; tables that name each other nowhere belong in data sources apart",
         ),
     ),
     ("table_name", "column_name"),

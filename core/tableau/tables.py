@@ -79,13 +79,14 @@ class StarSchema:
     def rows(self, name: str) -> int:
         return pq.read_metadata(self.facts).num_rows if name == schema.PREDICTIONS.name else self.small[name].num_rows
 
-    def batches(self, name: str) -> Iterator[pa.RecordBatch]:
-        """The rows of one table, in order, piece by piece."""
+    def batches(self, name: str, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """The rows of one table, in order, piece by piece; of all its ``columns`` or of these."""
         if name == schema.PREDICTIONS.name:
             with pq.ParquetFile(self.facts) as file:
-                yield from file.iter_batches(batch_size=ROWS)
+                yield from file.iter_batches(batch_size=ROWS, columns=columns)
         else:
-            yield from self.small[name].to_batches(max_chunksize=ROWS)
+            table = self.small[name]
+            yield from (table if columns is None else table.select(columns)).to_batches(max_chunksize=ROWS)
 
     def head(self, name: str, rows: int = 100) -> pd.DataFrame:
         """The first rows, to look at."""

@@ -206,9 +206,13 @@ def _zones(dashboard: Dashboard) -> Element:
 
 
 def _legend(sheet: Sheet) -> dict[str, str]:
-    """What a legend is of: the colours of ``sheet``, which has some."""
+    """What a legend is of: the colours of ``sheet``, which has some; of its first pane where it has several."""
     assert sheet.color
-    return {"pane-specification-id": "0", "param": field(sheet.table, sheet.color), "type-v2": "color"}
+    return {
+        "pane-specification-id": "1" if sheet.over else "0",
+        "param": field(sheet.table, sheet.color),
+        "type-v2": "color",
+    }
 
 
 def _below(number: str, zone: Zone) -> dict[str, str]:

@@ -197,7 +197,7 @@ def datasource(table: schema.Table) -> Element:
         *(_column(column) for column in table.columns),
         *(_calculated(calculation) for calculation in _calculations(table.name)),
         E.layout(**{"dim-ordering": "ordinal", "measure-ordering": "ordinal", "show-structure": "true"}),
-        *([_parameter_dependencies()] if any(c.name.startswith("chosen_") for c in _calculations(table.name)) else []),
+        _parameter_dependencies(),
         caption=table.name,
         inline="true",
         name=source_of(table.name),

@@ -39,12 +39,9 @@ def pills(sheet: Sheet) -> Iterator[Pill]:
 
 def worksheet(sheet: Sheet, choices: Choices) -> Element:
     used = list(pills(sheet))
-    sources = [E.datasource(caption=sheet.table, name=source_of(sheet.table))]
-    needed = [dependencies(sheet.table, used)]
-    if sheet.chosen:
-        sources.append(E.datasource(name="Parameters"))
-        given = [parameter(what, choices) for what in sheet.chosen]
-        needed.insert(0, E("datasource-dependencies", *given, datasource="Parameters"))
+    sources = [E.datasource(caption=sheet.table, name=source_of(sheet.table)), E.datasource(name="Parameters")]
+    given = [parameter(what, choices) for what in sheet.chosen]
+    needed = [E("datasource-dependencies", *given, datasource="Parameters"), dependencies(sheet.table, used)]
     filters = list(_filters(sheet))
     view = E.view(E.datasources(*sources), *needed, *filters)
     if sheet.sort:
@@ -57,8 +54,7 @@ def worksheet(sheet: Sheet, choices: Choices) -> Element:
                 using=field(sheet.table, by),
             )
         )
-    if filters:
-        view.append(E.slices(*(E.column(str(f.get("column"))) for f in filters)))
+    view.append(E.slices(*(E.column(str(f.get("column"))) for f in filters)))
     view.append(E.aggregation(value="true"))
     return E.worksheet(
         E("layout-options", E.title(_title(sheet))),

@@ -13,7 +13,7 @@ from pathlib import Path
 from lxml import etree
 
 from core.tableau import demonstrations, schema
-from core.tableau.dashboards import BY_NAME, DASHBOARDS, PARAMETERS, Dashboard
+from core.tableau.dashboards import DASHBOARDS, PARAMETERS, Dashboard
 from core.tableau.files import entry, pack, whole
 from core.tableau.tables import StarSchema
 from core.tableau.twb_boards import actions, dashboard_element, sheets_of, windows
@@ -39,7 +39,8 @@ def choices_in(star: StarSchema) -> Choices:
     about, drift = star.small["about"].to_pandas(), star.small["drift_distribution"].to_pandas()
     compared = [*star.small["drift"]["run_id"].unique().to_pylist(), *drift["run_id"]]
     features = sorted(set(drift["feature"]), key=lambda name: (name != FEATURE, name))
-    classes = star.small["classes"]["label"].to_pylist()
+    everything = {PARAMETERS["class"].everything, PARAMETERS["answer"].everything}
+    classes = [name for name in star.small["classes"]["label"].to_pylist() if name not in everything]
     wrong = set(star.small["confused_pairs"]["predicted_label"].to_pylist())
     offered: Choices = {
         "run": about.loc[about["kind"] != demonstrations.KIND, "run_id"].tolist(),
@@ -53,10 +54,8 @@ def choices_in(star: StarSchema) -> Choices:
 
 
 def boards_in(star: StarSchema) -> tuple[Dashboard, ...]:
-    """The dashboards that something of ``star`` stands on: another model's answers come without the gold clips."""
-    return tuple(
-        dashboard for dashboard in DASHBOARDS if any(star.rows(BY_NAME[zone.sheet].table) for zone in dashboard.zones)
-    )
+    """The dashboards that have something to show, one at least: without labels there is no accuracy, for example."""
+    return tuple(dashboard for dashboard in DASHBOARDS if star.rows(dashboard.needs)) or DASHBOARDS[:1]
 
 
 def _linked(star: StarSchema) -> bool:

@@ -73,6 +73,7 @@ def test_the_shipped_run_is_there_at_once_in_every_format(open_app: OpenApp, tmp
     preview, dictionary = page.dataframe[0].value, page.table[1].value
     assert list(preview) == list(dictionary["Column"])
     assert "Relate it with `class_metrics` by `run_id = run_id` *and* `true_label = label`" in said
+    assert "Relate it with `classes` by `true_label = label`, *or* by `predicted_label = label`." in said
     page.selectbox(key=state.TABLEAU_TABLE.name).select("class_metrics").run()
     assert "Relate it with `predictions` by `run_id = run_id` *and* `label = true_label`" in words_on(page)
 

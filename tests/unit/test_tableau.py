@@ -9,7 +9,7 @@ import os
 import re
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -118,15 +118,25 @@ def test_the_extract_declares_its_keys_and_what_they_refer_to(extract: Connectio
         columns = extract.catalog.get_table_definition(TableName("Extract", table.name)).columns
         needed = {c.name.unescaped for c in columns if c.nullability is Nullability.NOT_NULLABLE}
         assert set(table.key) <= needed, table.name
+    tables = {number: str(name) for number, name in extract.execute_list_query("SELECT oid, relname FROM pg_class")}
+    found = extract.execute_list_query("SELECT attrelid, attnum, attname FROM pg_catalog.pg_attribute")
+    names = {(table, number): str(name) for table, number, name in found}
+
+    def columns_of(table: object, packed: object) -> tuple[str, ...]:
+        numbers = packed[:-1:2] if isinstance(packed, bytes) else b""  # a zero after each, and one at the end
+        return tuple(names[table, number] for number in numbers)
+
     declared = {
-        (kind, str(name)): int(str(n))
-        for kind, name, n in extract.execute_list_query(
-            "SELECT contype, relname, COUNT(*) FROM pg_catalog.pg_constraint AS c "
-            "JOIN pg_catalog.pg_class AS t ON t.oid = c.conrelid GROUP BY contype, relname"
+        (tables[own], columns_of(own, key), tables.get(other, ""), columns_of(other, other_key))
+        for own, other, key, other_key in extract.execute_list_query(
+            "SELECT conrelid, confrelid, conkey, confkey FROM pg_catalog.pg_constraint"
         )
     }
-    wanted = {("p", table.name): 1 for table in schema.TABLES}
-    wanted |= {("f", table.name): len(table.refers) for table in schema.TABLES if table.refers}
+    wanted = {(table.name, table.key, "", ()) for table in schema.TABLES} | {
+        (table.name, reference.columns, reference.table, schema.BY_NAME[reference.table].key)
+        for table in schema.TABLES
+        for reference in table.refers
+    }
     assert declared == wanted
 
 
@@ -864,7 +874,7 @@ def test_a_column_of_a_file_that_is_named_as_one_of_ours_changes_no_answer(
 
 def test_times_of_a_file_are_kept_however_they_are_written(tmp_path: Path) -> None:
     moments = ["2026-11-03T10:00:00Z", "2026-11-03 12:30", "yesterday", None] * 5
-    for given in (moments, [pd.Timestamp(text) if text and text[0] == "2" else None for text in moments[:1]] * 20):
+    for given in (moments, [pd.Timestamp(moments[0])] * 20):
         star = tables.build([parts.of_folder(file_with(tmp_path, created_at=given))], tmp_path / "facts.parquet")
         found = star.head("predictions")["created_at"]
         assert found[0] == pd.Timestamp("2026-11-03T10:00:00Z")
@@ -873,10 +883,11 @@ def test_times_of_a_file_are_kept_however_they_are_written(tmp_path: Path) -> No
         if given is moments:
             assert found.isna().sum() == 10
             assert "5 of 20 values of created_at are not understood" in about["notes"]
-    star = tables.build([parts.of_folder(file_with(tmp_path, created_at=1.5))], tmp_path / "facts.parquet")
-    assert star.head("predictions")["created_at"].isna().all()  # seconds, days, since when?
-    assert "20 of 20 values of created_at are not understood" in str(star.small["about"]["notes"][0])
-    assert star.small["about"]["created_at"].to_pylist() == [None]
+    for no_time in (1.5, "now", "today"):  # seconds, days, since when? And what was now, is not any more
+        star = tables.build([parts.of_folder(file_with(tmp_path, created_at=no_time))], tmp_path / "facts.parquet")
+        assert star.head("predictions")["created_at"].isna().all()
+        assert "20 of 20 values of created_at are not understood" in str(star.small["about"]["notes"][0])
+        assert star.small["about"]["created_at"].to_pylist() == [None]
 
 
 def test_where_a_file_does_not_say_how_its_answers_came_about_nothing_is_invented(tmp_path: Path) -> None:
@@ -886,6 +897,36 @@ def test_where_a_file_does_not_say_how_its_answers_came_about_nothing_is_invente
     assert set(star.head("predictions")["origin"]) == {"phone"}
     run = tables.build([parts.of_folder()], tmp_path / "facts.parquet")
     assert set(run.head("predictions")["origin"]) == {"held-out"}
+
+
+def test_records_without_a_clip_id_are_left_out_and_told(tmp_path: Path) -> None:
+    given = answers(20)
+    for nothing in ("", None):
+        clips = [nothing, *given.table["clip_id"][1:]]
+        path = tmp_path / "mine.parquet"
+        table = given.table.assign(logits=list(given.logits), clip_id=clips)
+        write_records(path, table, given.class_names)
+        done = export([parts.of_folder(path)], tmp_path / "out")
+        assert done.rows["predictions"] == 19
+        assert "1 of 20 records left out without a clip_id" in done.said[0]
+
+
+def test_a_key_that_is_missing_is_an_error_and_no_end_of_the_process(tmp_path: Path) -> None:
+    star = tables.build([parts.of_records(answers(20))], tmp_path / "facts.parquet")
+    curves = pa.Table.from_pylist([{"run_id": None, "member": "m", "epoch": 1, "metric": "loss", "value": 1.0}])
+    broken = replace(star, small=star.small | {"training_curves": curves.cast(schema.TRAINING_CURVES.arrow)})
+    with pytest.raises(ExportError, match="run_id in every row of training_curves") as told:
+        hyper.write_hyper(broken, tmp_path / "out" / hyper.NAME)
+    assert told.value.code == "missing_key"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_class_without_a_name_is_refused() -> None:
+    given = answers(8)
+    label = given.table["label"].replace("class_1", "")
+    names = ("class_0", "", "class_2", "class_3")
+    with pytest.raises(RecordsError, match="none of them empty"):
+        record_set(given.table.assign(label=label), title="t", class_names=names, logits=given.logits)
 
 
 def test_a_sound_that_was_logged_again_is_one_clip(tmp_path: Path) -> None:
@@ -907,6 +948,8 @@ def test_a_sound_that_was_logged_again_is_one_clip(tmp_path: Path) -> None:
         ("a; -1;@b", "a;' -1;'@b"),
         ("=1;=2", "'=1;'=2"),
         ("a;b", "a;b"),
+        ('x;"=1+1";y', 'x;\'"=1+1";y'),
+        ('say "hello"; "you"', 'say "hello"; "you"'),
         ("a-b;c=d", "a-b;c=d"),
     ],
 )

@@ -14,11 +14,17 @@ from types import ModuleType
 import pytest
 from tableaudocumentapi import Workbook
 
-from core.config import ROOT
+from core.artifact import read_manifest
+from core.config import ROOT, SHIPPED_ARTIFACT
+from core.record_tables import record_set
+from core.store import Store
 from core.tableau import gold_tables, hyper, lint, parts, schema, tables, workbook
 from core.tableau.dashboards import BY_NAME, DASHBOARDS, PARAMETERS, SHEETS, Dashboard
+from core.tableau.export import export
 from core.tableau.tables import StarSchema
 from tests.answers import answers
+from tests.tableau_interpreter import opened
+from tests.tableau_log import predictions
 
 SHARED = ROOT.parent / "shared"
 COLUMNS = {table.name: set(table.names) for table in schema.TABLES}
@@ -159,7 +165,8 @@ def test_colours_have_a_legend_beside_their_sheet(dashboard: Dashboard) -> None:
     sheets = {zone.sheet: zone for zone in dashboard.zones}
     for legend in dashboard.legends:
         zone = sheets[legend.sheet]
-        beside = [one for one in dashboard.zones if one.x + one.w == legend.x and one.y == legend.y]
+        of_field = [one for name, one in sheets.items() if BY_NAME[name].color == BY_NAME[legend.sheet].color]
+        beside = [one for one in of_field if one.x + one.w == legend.x and (one.y, one.h) == (legend.y, legend.h)]
         assert beside, f"the legend of {legend.sheet} stands alone"
         assert zone.y == legend.y
     fields = {(BY_NAME[legend.sheet].table, BY_NAME[legend.sheet].color) for legend in dashboard.legends}
@@ -178,6 +185,40 @@ def test_answers_of_other_classes_get_no_empty_dashboards(tmp_path: Path, valida
     for version in ("2026.1", "2026.2"):
         xsd = SHARED / "schemas" / "tableau" / f"twb_{version}.0.xsd"
         assert validator.errors(tmp_path / workbook.NAME, xsd) == []
+
+
+@pytest.mark.parametrize(
+    ("logged", "shown"),
+    [
+        (0, ["Drift", "Sample inspector", "Eleven sounds"]),
+        (60, ["Calibration", "Drift", "Sample inspector", "Eleven sounds"]),
+    ],
+)
+def test_a_log_that_nobody_labelled_gets_no_dashboard_of_accuracy(
+    tmp_path: Path, logged: int, shown: list[str]
+) -> None:
+    manifest = read_manifest(SHIPPED_ARTIFACT)
+    store = Store.open(f"sqlite:///{tmp_path}/log.sqlite3")
+    for name, answer, _ in predictions(logged, manifest):
+        store.log_all([(name, answer)], manifest, origin="api")
+    done = export([parts.of_log(store, manifest)], tmp_path / "out", formats=("twbx",), gold=gold_tables.recorded())
+    store.close()
+    assert Workbook(str(done.workbook)).dashboards == shown
+    with opened(done.workbook, tmp_path) as book:
+        for name in book.sheets:
+            if name not in ("Risk and coverage", "Drift effects"):  # of no labels, and of no sounds
+                assert len(book.marks(name)), f"{name} is empty"
+
+
+def test_a_class_that_is_called_as_all_of_them_is_offered_once(tmp_path: Path) -> None:
+    given = answers(40)
+    names = ("(all)", "b", "c", "d")
+    label = given.table["label"].map(dict(zip(given.class_names, names, strict=True)))
+    records = record_set(given.table.assign(label=label), title="t", class_names=names, logits=given.logits)
+    star = tables.build([parts.of_records(records)], tmp_path / "facts.parquet")
+    offered = workbook.choices_in(star)
+    assert offered["class"] == ["(all)", "b", "c", "d"]
+    assert offered["answer"].count("(all)") == 1
 
 
 def altered(packed: Path, to: Path, change: Callable[[str], str]) -> Path:
@@ -221,6 +262,11 @@ def sub(pattern: str, put: str) -> Callable[[str], str]:
         (sub(r"tsl:Performance\?", "tsl:Drift?"), "does not link to Performance"),
         (sub(r"(tsl:Performance\?%5Bfederated\.confusion%5D\.%5Bnone:)true_label", r"\1truth"), "truth"),
         (sub(r"mode=\"compact\" ", ""), "has no mode"),
+        (
+            sub(r"(<zone name=\"Reliability\"[^>]* pane-specification-id=\")1", r"\g<1>0"),
+            "Reliability has no pane 0 for a legend",
+        ),
+        (sub(r"(<member value=\"&quot;)dog(&quot;\"/>\s*<member value=\"&quot;)\w+", r"\1dog\2dog"), "a value twice"),
         (sub(r"<zone name=\"Confusion\"[^>]* type-v2=\"color\"/>", ""), "what the colours of Confusion mean"),
         (
             sub(r"(<zone name=\")Confusion(\"[^>]* type-v2=\"color\"/>)", r"\1Level\2"),
