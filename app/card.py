@@ -70,8 +70,9 @@ def measured(manifest: Manifest) -> None:
         )
         return
     st.caption(
-        "On clips that the answering network never heard; folds as published, the last epoch, nothing chosen on them. "
-        "Except the score for unknown sounds, in bold: it was chosen on these same sounds, so expect less on others."
+        "On clips that the answering network never heard; folds as published, the last epoch, whatever it scored. "
+        "The recipe of the shipped model, and the score for unknown sounds in bold, were chosen on these same folds: "
+        "expect a little less on others."
     )
 
 
@@ -98,7 +99,7 @@ def preprocessing(manifest: Manifest) -> None:
         f"{words.percent(unknown.accepted)} of known clips stay under it",
         "no conformal quantile"
         if quantile is None
-        else f"conformal quantile {quantile:.3f}, for sets that hold the truth nine times in ten",
+        else f"conformal quantile {quantile:.3f}, for sets that hold the truth at least nine times in ten",
     ]
     st.markdown("\n".join(f"- {step[:1].upper()}{step[1:]}." for step in steps))
     st.caption("These travel inside the artifact: nothing of it can be set, and so mistaken, when the model is used.")

@@ -265,7 +265,8 @@ def crossval(
         int | None, typer.Option(min=1, help="Of the networks without some classes; a quarter of --epochs otherwise.")
     ] = None,
     from_shipped: Annotated[
-        bool, typer.Option("--from-shipped", help="Go on with the shipped cross-validation in a new folder.")
+        bool,
+        typer.Option("--from-shipped", help="Go on with the shipped run in a new folder: its command with more asked."),
     ] = False,
     init: InitOption = None,
     jobs: Annotated[int, typer.Option(min=1, help="Networks trained at once, each with its share of the cores.")] = 1,
@@ -274,7 +275,7 @@ def crossval(
 ) -> None:
     """Train every fold and seed and one model on all folds. Killed anywhere, the same command goes on."""
     from core.dataset import load_dataset
-    from core.training.crossval import CrossvalConfig, cross_validate, left_out_named
+    from core.training.crossval import MAY_GROW, CrossvalConfig, cross_validate, left_out_named
     from core.training.members import Means
     from core.training.runs import RunFolder, origin_of, train_config
     from core.training.shipping import restore
@@ -293,6 +294,7 @@ def crossval(
         **origin_of(dataset),
     )
     if from_shipped and not folder.path.exists():
+        RunFolder(SHIPPED_RUN).refuse_other(config, MAY_GROW)
         restore(folder.path)
     cross_validate(config, dataset, folder, means=Means(jobs, devices))
     print(json.dumps({"run": str(folder.path), **folder.metrics()}, indent=2))

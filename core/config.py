@@ -111,7 +111,7 @@ class AugmentConfig(Frozen):
 
 
 class TrainConfig(Frozen):
-    """One training run. The last epoch is what is reported: nothing is selected on the held-out fold."""
+    """One training run. The last epoch is what is reported, whatever it scored on the held-out fold."""
 
     epochs: Positive = 480
     batch_size: Positive = 16

@@ -91,7 +91,9 @@ def fit_rule(scores: pd.DataFrame) -> UnknownRule:
 def summarise_open_set(scores: pd.DataFrame, *, rng: np.random.Generator) -> dict[str, Any]:
     """Separation of far and near strangers for every score, with intervals, and how many known clips are accepted.
 
-    ``accepted`` and ``accepted_excerpts``, by length in seconds, use for each fold a threshold from the other folds.
+    ``accepted``, ``accepted_by_class`` and ``accepted_excerpts``, by length in seconds, use for each fold a threshold
+    from the other folds; so does ``far_flagged``, the share of sounds of each source that are called unknown.
+    ``near_flagged`` and ``near_pairs_flagged`` use the threshold that is shipped, which is of other networks.
     ``far_excerpts`` and ``near_excerpts`` are AUROCs with excerpts of known clips in place of whole ones. Values of
     several seeds are means over seeds, and so are their intervals: seeds answer for the same clips and add no evidence
     about new ones.
@@ -106,6 +108,10 @@ def summarise_open_set(scores: pd.DataFrame, *, rng: np.random.Generator) -> dic
             summary[f"{name}_excerpts"] = _separations_from_excerpts(rows)
             group, column = ("source", "source") if name == "far" else ("class", "left_out")
             summary[f"{name}_by_{group}"] = _by(rows, column)
+            if name != "far":
+                near = rows[rows["kind"] == "near"]
+                flagged = near[CHOSEN] > acceptance_threshold(_known(scores)[CHOSEN].to_numpy())
+                summary[f"{name}_flagged"] = asdict(share(float(flagged.mean()), int(near["clip_id"].nunique())))
     return summary
 
 
@@ -128,7 +134,17 @@ def _nested_acceptance(rows: pd.DataFrame) -> dict[str, Any]:
         "accepted_low": accepted.low,
         "accepted_high": accepted.high,
         "accepted_n": accepted.n,
+        "accepted_by_class": _shares_by_source(rows[rows["kind"] == "known"], passed),
         "accepted_excerpts": {f"{seconds:g}": float(passing) for seconds, passing in by_length.items()},
+        "far_flagged": _shares_by_source(rows[rows["kind"] == "far"], ~passed),
+    }
+
+
+def _shares_by_source(rows: pd.DataFrame, holds: pd.Series[bool]) -> dict[str, dict[str, float]]:
+    """Share of the ``rows`` of each source for which it ``holds``, with its interval at the number of sounds."""
+    return {
+        str(source): asdict(share(float(holds[group.index].mean()), int(group["clip_id"].nunique())))
+        for source, group in rows.groupby("source", sort=True)
     }
 
 

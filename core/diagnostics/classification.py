@@ -159,9 +159,7 @@ def _per_class(
     table = pd.DataFrame({"label": names, "n": np.rint(true).astype(np.int64), "n_predicted": predicted})
     for measure, of in (("precision", predicted), ("recall", true)):
         table[measure] = np.divide(right, of, out=np.full(len(names), np.nan), where=of > 0)
-        table[f"{measure}_low"], table[f"{measure}_high"] = wilson(np.minimum(np.rint(right), np.rint(of)), np.rint(of))
-        table[f"{measure}_low"] = np.minimum(table[f"{measure}_low"], table[measure])
-        table[f"{measure}_high"] = np.maximum(table[f"{measure}_high"], table[measure])
+        table[f"{measure}_low"], table[f"{measure}_high"] = wilson(right, of)
     table["f1"] = np.mean([_f1_of(count) for count in counts], axis=0) if counts else math.nan
     bounds, sources = _resampled(known, seed=seed, draws=draws)
     low, high = bounds.f1
@@ -294,7 +292,7 @@ def confused_pairs(records: RecordSet, *, most: int | None = None) -> pd.DataFra
     flat = flat[np.argsort(-errors.ravel()[flat], kind="stable")][:most]
     true, predicted = np.divmod(flat, classes)
     n, of = errors.ravel()[flat], counts.sum(axis=1)[true]
-    low, high = wilson(np.rint(n / seeds), np.rint(of / seeds))
+    low, high = wilson(n / seeds, of / seeds)
     names = np.asarray(known.class_names, dtype=object)
     return pd.DataFrame(
         {

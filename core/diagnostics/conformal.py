@@ -53,7 +53,7 @@ def _level(known: RecordSet, wanted: float, sets: Sets | None) -> tuple[float, .
     if sets is None:
         return (wanted, *[math.nan] * 3, n, *[math.nan] * 4)
     coverage = float(sets.held.mean())
-    low, high = wilson(np.rint(coverage * n), n)
+    low, high = wilson(coverage * n, n)
     folds = known.table["fold"].nunique()
     fitted = round(n * (folds - 1) / folds)
     index = math.floor((fitted + 1) * (1 - wanted))
@@ -122,7 +122,7 @@ def class_coverage(records: RecordSet, *, wanted: float = WANTED) -> pd.DataFram
         np.divide(np.bincount(known.targets, of, classes), answers, out=np.full(classes, np.nan), where=answers > 0)
         for of in (sets.held, sets.size)
     )
-    low, high = wilson(np.rint(coverage * n), n)
+    low, high = wilson(coverage * n, n)
     bounds = (np.fmin(low, coverage), np.fmax(high, coverage))
     columns = (list(known.class_names), n.astype(np.int64), coverage, *bounds, mean_size)
     return pd.DataFrame(dict(zip(CLASS_COLUMNS, columns, strict=True)))

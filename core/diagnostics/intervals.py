@@ -35,7 +35,10 @@ class Estimate:
 
 
 def wilson(successes: ArrayLike, n: ArrayLike) -> tuple[Floats, Floats]:
-    """Wilson's interval of a share (Wilson 1927), elementwise; nan where n = 0. Keeps its level for few clips."""
+    """Wilson's interval of a share (Wilson 1927), elementwise; nan where n = 0. Keeps its level for few clips.
+
+    ``successes`` of a mean over seeds need not be whole: rounded, they would be the interval of another share.
+    """
     k, n = np.asarray(successes, dtype=np.float64), np.asarray(n, dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         p = np.where(n > 0, k / n, np.nan)
@@ -60,7 +63,7 @@ def share(value: float, n: int) -> Estimate:
     """A share of ``n`` clips with Wilson's interval; a mean over seeds counts each clip once."""
     if n == 0 or math.isnan(value):
         return Estimate(math.nan, math.nan, math.nan, n)
-    low, high = wilson(np.rint(value * n), n)
+    low, high = wilson(value * n, n)
     return Estimate(value, min(float(low), value), max(float(high), value), n)
 
 

@@ -46,7 +46,7 @@ def condition_table(answers: pd.DataFrame) -> pd.DataFrame:
         )
     grouped = answers.groupby("condition", sort=False).agg(accuracy=("correct", "mean"), n=("clip_id", "nunique"))
     table = grouped.reset_index()
-    table["low"], table["high"] = wilson(np.rint(table["accuracy"] * table["n"]), table["n"])
+    table["low"], table["high"] = wilson(table["accuracy"] * table["n"], table["n"])
     table["snr_db"] = table["condition"].map(SNRS_DB).astype(float)
     return table[list(CURVE_COLUMNS)]
 

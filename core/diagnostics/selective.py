@@ -191,10 +191,8 @@ def risk_coverage_table(records: RecordSet, *, points: int = POINTS) -> pd.DataF
     chosen = np.unique(np.minimum(wanted, max(accepted.size - 1, 0)).astype(np.int64))
     n, wrong = accepted[chosen], errors[chosen]
     per_clip = _answers_per_clip(known)
-    clips = np.maximum(np.rint(n / per_clip), 1)
-    low, high = wilson(np.minimum(np.rint(wrong / per_clip), clips), clips)
-    risk = wrong / np.maximum(n, 1)
-    columns = (threshold[chosen], n / max(len(known), 1), n, risk, np.minimum(low, risk), np.maximum(high, risk))
+    low, high = wilson(wrong / per_clip, n / per_clip)
+    columns = (threshold[chosen], n / max(len(known), 1), n, wrong / np.maximum(n, 1), low, high)
     return pd.DataFrame(dict(zip(CURVE_COLUMNS, columns, strict=True)))
 
 

@@ -35,6 +35,8 @@ from core.unknown import UnknownRule
 
 log = logging.getLogger(__name__)
 
+MAY_GROW = ("seeds", "left_out")  # what a repeated command may ask more of
+
 
 class CrossvalConfig(Frozen):
     """What was asked. ``train.seed`` is replaced by each of ``seeds``.
@@ -62,7 +64,7 @@ def cross_validate(config: CrossvalConfig, dataset: Dataset, folder: RunFolder, 
 
     Raises ``RunError`` when ``folder`` holds something else.
     """
-    folder.begin(config, may_grow=("seeds", "left_out"))
+    folder.begin(config, may_grow=MAY_GROW)
     members = list(members_of(config))
     for member in members:
         split(dataset.clips, member)  # raises now rather than after hours
@@ -179,7 +181,7 @@ def _protocol(config: CrossvalConfig) -> str:
     outliers = (
         f"; {100 * share:.0f} % of what a network learns from are synthesized sounds of no class" if share else ""
     )
-    return f"{split}, {config.train.epochs} epochs, {last}; nothing selected on held-out clips{left_out}{outliers}"
+    return f"{split}, {config.train.epochs} epochs, {last}; no epoch selected on held-out clips{left_out}{outliers}"
 
 
 def _counted(number: int, noun: str) -> str:

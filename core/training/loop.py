@@ -183,7 +183,9 @@ def train(
         if folder.finished():
             log.info("run %s is finished already", config.run_id)
             return
-        folder.write_status("running", 0, config.train.epochs)
+        before = folder.status_if_any()  # of a run that goes on
+        done, told = (0, {}) if before is None else (before.epoch, before.metrics)
+        folder.write_status("running", done, config.train.epochs, told)
         heard = decode_clips(dataset.clips, config.train.audio) if waves is None else waves
         callbacks = [] if once_saved is None else [OnceSaved(once_saved)]
         _train(config, dataset, folder, heard, devices, callbacks, with_bar)
@@ -287,7 +289,7 @@ def _protocol(config: RunConfig) -> str:
     left_out = f", without {' and '.join(config.left_out)}" if config.left_out else ""
     start = f", from the model {config.started_from[:12]}" if config.started_from else ""
     what = f"{config.train.epochs} epochs{start}, {last}, seed {config.train.seed}, {held_out}{left_out}"
-    return f"{what}; nothing selected on held-out clips"
+    return f"{what}; no epoch selected on held-out clips"
 
 
 def fit(
@@ -330,3 +332,6 @@ def fit(
         )
         resume = folder.checkpoint if folder.checkpoint.exists() else None
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    if average:  # Lightning takes it over at the end of training alone, and a run may go on after that
+        averaged = torch.load(folder.checkpoint, weights_only=True, map_location="cpu")["state_dict"]
+        module.load_state_dict(averaged)

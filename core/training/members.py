@@ -38,10 +38,12 @@ LOOK_S = 1.0  # between two looks at how far networks in training are
 
 @dataclass(frozen=True)
 class Means:
-    """What a cross-validation runs on; none of it changes what comes out.
+    """What a cross-validation runs on.
 
     ``jobs`` members are trained at once, each in a process of its own with its share of the cores: on CPUs two
-    processes of one thread do more than one of two. ``devices`` share the clips of each member.
+    processes of one thread do more than one of two. ``devices`` share the clips of each member. Sums over another
+    number of threads are rounded otherwise, and other devices draw other batches: weights are the same to the bit for
+    the same means on the same machine.
     """
 
     jobs: int = 1
@@ -54,7 +56,7 @@ def complete_members(members: Sequence[RunConfig], dataset: Dataset, folder: Run
     progress = Progress([member.train.epochs for member in missing], len(members))
     folder.write_status("running", progress.done, len(members))
     with epoch_bar(missing, folder):
-        if means.jobs > 1 and len(missing) > 1:
+        if means.jobs > 1 and missing:  # a single one, too: it has the threads that it began with
             _complete_at_once(missing, dataset, folder, means, progress)
         elif missing:
             waves = decode_clips(dataset.clips, missing[0].train.audio)

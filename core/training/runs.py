@@ -97,7 +97,7 @@ class RunFolder:
         """
         try:
             if self.path.exists() and any(map(_is_of_a_run, self.path.iterdir())):
-                self._refuse_other(config, may_grow)
+                self.refuse_other(config, may_grow)
             self.path.mkdir(parents=True, exist_ok=True)
             write_text(self.path / "config.json", config.model_dump_json(indent=2))
         except OSError as exc:
@@ -186,7 +186,8 @@ class RunFolder:
     def write_oof(self, records: pd.DataFrame) -> None:
         write_atomically(self.oof, lambda part: write_records(part, records, self.class_names()))
 
-    def _refuse_other(self, config: Frozen, may_grow: Sequence[str]) -> None:
+    def refuse_other(self, config: Frozen, may_grow: Sequence[str]) -> None:
+        """Raise ``RunError`` where this run is not of ``config``, but for more items of what ``may_grow``."""
         existing, asked = json.loads(self._read("config.json")), config.model_dump(mode="json")
         for name in may_grow:
             asked[name] = asked[name][: len(existing.get(name, []))]

@@ -26,7 +26,7 @@ def test_every_snr_is_of_a_condition() -> None:
 
 
 def test_accuracy_under_each_condition_has_its_interval_at_the_number_of_clips() -> None:
-    answers = pd.read_parquet(SHIPPED_RUN / "robustness.parquet")
+    answers = pd.read_parquet(SHIPPED_RUN / "robustness.parquet").query("seed == 0")
     table = condition_table(pd.concat([answers, answers.assign(seed=9)]))  # another network adds no clips
     assert tuple(table.columns) == CURVE_COLUMNS
     assert table["condition"].tolist() == list(CONDITIONS)

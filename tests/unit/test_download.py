@@ -360,6 +360,16 @@ def test_a_second_download_changes_nothing(site: Site, small: bytes, tmp_path: P
     assert len(site.requests) == 1
 
 
+def test_a_clip_that_was_changed_since_is_told(site: Site, small: bytes, tmp_path: Path) -> None:
+    site.data = small
+    fetch(site, tmp_path / "new")
+    clip = next((tmp_path / "new" / "audio").iterdir())
+    clip.write_bytes(b"garbage" * 100)
+    error = refused(site, tmp_path / "new")
+    assert (error.code, clip.name in str(error)) == ("in_the_way", True)
+    assert clip.read_bytes().startswith(b"garbage")
+
+
 def test_a_place_that_holds_something_else_is_left_alone(site: Site, small: bytes, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "letter.txt").write_text("dear")

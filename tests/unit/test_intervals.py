@@ -30,6 +30,17 @@ def test_seven_of_eight_is_almost_anything() -> None:
     assert share(7 / 8, 8).high == pytest.approx(0.978, abs=1e-3)
 
 
+@pytest.mark.parametrize(("value", "n"), [(0.954166, 400), (1 / 3, 1 / 3), (0.5, 7.5)])
+def test_a_mean_over_seeds_has_its_own_interval_and_not_that_of_a_whole_number_of_clips(value: float, n: float) -> None:
+    """At the ends of Wilson's interval the share is 1.96 standard errors, of that end, away."""
+    low, high = (float(end) for end in wilson(value * n, n))
+    assert low < value < high
+    for end in (low, high):
+        assert (value - end) ** 2 * n == pytest.approx(intervals.Z**2 * end * (1 - end), abs=1e-12)
+    if n == 400:
+        assert share(value, n).low != share(0.955833, n).low
+
+
 @pytest.mark.parametrize("p", [0.6, 0.95])
 @pytest.mark.parametrize("n", [8, 40, 400])
 def test_intervals_of_shares_cover(p: float, n: int) -> None:

@@ -75,6 +75,23 @@ def test_far_and_near_are_compared_with_the_known_clips_of_their_own_networks() 
     assert list(summary["near_pairs_by_class"]) == ["dog+rain"]
 
 
+def test_what_the_thresholds_flag_and_accept_is_told_by_source() -> None:
+    scores = table(np.random.default_rng(0), seeds=2)
+    found = summarise_open_set(scores, rng=np.random.default_rng(0))
+    known = scores[(scores["kind"] == "known") & (scores["left_out"] == "")]
+    limit = {fold: np.quantile(known.loc[known["fold"] != fold, CHOSEN], 0.95, method="higher") for fold in range(1, 6)}
+    for source in ("tone", "sweep"):
+        rows = scores[scores["source"] == source]
+        above = float((rows[CHOSEN] > rows["fold"].map(limit)).mean())
+        assert found["far_flagged"][source]["value"] == pytest.approx(above)
+        assert found["far_flagged"][source]["n"] == 60  # however many networks heard them
+    assert found["accepted_by_class"]["x"]["value"] == found["accepted"]
+    near = scores[(scores["kind"] == "near") & scores["left_out"].isin(["dog", "rain"])]
+    assert found["near_flagged"]["value"] == pytest.approx((near[CHOSEN] > fit_rule(scores).threshold).mean())
+    assert found["near_flagged"]["low"] < found["near_flagged"]["value"] < found["near_flagged"]["high"]
+    assert "near_pairs_flagged" in found
+
+
 def test_harder_sources_show() -> None:
     by_source = summarise_open_set(table(np.random.default_rng(0)), rng=np.random.default_rng(0))["far_by_source"]
     assert by_source["tone"] > by_source["sweep"]

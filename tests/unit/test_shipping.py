@@ -120,6 +120,17 @@ def test_a_shipped_cross_validation_goes_on_with_another_seed_without_training_t
     assert set(read_curves(tmp_path / "run")["member"]) == {member.path.name for member in grown.members()}
 
 
+def test_another_cross_validation_is_refused_before_anything_is_restored(
+    run: RunFolder, toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "SHIPPED_RUN", run.path)
+    asked = ["crossval", "--data", str(toy), "--from-shipped", "--out", str(tmp_path / "runs"), "--run-id", "other"]
+    answer = CliRunner().invoke(cli.app, [*asked, "--epochs", "3", *SMALL])
+    assert isinstance(answer.exception, RunError)
+    assert answer.exception.code == "other_run"
+    assert not (tmp_path / "runs").exists()
+
+
 def test_nothing_is_restored_over_a_run_that_exists(run: RunFolder, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="holds something"):
         restore(run.path, from_run=run.path, from_artifact=run.artifact)
