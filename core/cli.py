@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from core.config import SHIPPED_ARTIFACT, SHIPPED_RUN, Settings, TrainConfig
-from core.errors import AudioError, EarshotError, LimitError, StoreError
+from core.errors import AudioError, EarshotError, LimitError, RecordsError, StoreError
 from core.shares import in_percent
 
 app = typer.Typer(
@@ -150,16 +150,22 @@ def _read(file: Path, max_bytes: int) -> bytes:
         ) from exc
 
 
+def _visible(text: str) -> str:
+    """``text`` for a terminal: what is no printable character is told and not sent."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def _in_words(answer: dict[str, Any]) -> str:
+    file = _visible(answer["file"])
     if "error" in answer:
-        return f"{answer['file']}\n  error [{answer['error']['code']}]: {answer['error']['message']}"
+        return f"{file}\n  error [{answer['error']['code']}]: {answer['error']['message']}"
     ranked = "  ".join(f"{name} {in_percent(p)}" for name, p in answer["probabilities"].items())
     trouble = answer.get("log_error")
     failed = f"\n  not logged [{trouble['code']}]: {trouble['message']}" if trouble else ""
     warnings = "".join(f"\n  note: {warning['message']}" for warning in answer["quality"])
     strange = "unlike the sounds it learnt: none of the classes; closest: " if answer["unknown"] else ""
     facts = f"({answer['duration_s']:.2f} s, {answer['latency_ms']:.0f} ms)"
-    return f"{answer['file']}\n  {strange}{ranked}   {facts}{warnings}{failed}"
+    return f"{file}\n  {strange}{ranked}   {facts}{warnings}{failed}"
 
 
 @app.command()
@@ -226,7 +232,7 @@ def train(
     """Train one model; its run folder holds records, metrics, TensorBoard events and an artifact."""
     from core.dataset import load_dataset
     from core.training.loop import train as run_training
-    from core.training.runs import RunConfig, RunFolder, fold_named, new_run_id, origin_of, train_config
+    from core.training.runs import RunConfig, RunFolder, fold_named, new_run_id, origin_of, run_at, train_config
     from core.training.tuning import build_of, started_from
 
     dataset = load_dataset(data)
@@ -235,7 +241,7 @@ def train(
         config = folder.config()
     else:
         run_id = run_id or new_run_id(f"fold-{fold}-seed-{seed}")
-        folder = RunFolder((out or Settings.load().runs_dir) / run_id)
+        folder = run_at(out or Settings.load().runs_dir, run_id)
         config = RunConfig(
             run_id=run_id,
             fold=fold_named(fold, dataset.folds),
@@ -277,12 +283,12 @@ def crossval(
     from core.dataset import load_dataset
     from core.training.crossval import MAY_GROW, CrossvalConfig, cross_validate, left_out_named
     from core.training.members import Means
-    from core.training.runs import RunFolder, origin_of, train_config
+    from core.training.runs import RunFolder, origin_of, run_at, train_config
     from core.training.shipping import restore
     from core.training.tuning import build_of, started_from
 
     dataset = load_dataset(data)
-    folder = RunFolder((out or Settings.load().runs_dir) / run_id)
+    folder = run_at(out or Settings.load().runs_dir, run_id)
     config = CrossvalConfig(
         run_id=run_id,
         folds=dataset.folds,
@@ -330,6 +336,11 @@ def report(
     metrics = RunFolder(source).metrics() if (source / "metrics.json").exists() else None
     if readme is not None:
         write_results(readme, metrics or RunFolder(source).metrics())
+    if classes and source.is_dir():
+        raise RecordsError(
+            f"Expected --classes with a file of records alone: the run {source} names its own. Leave it out.",
+            code="bad_choice",
+        )
     names = [name.strip() for name in classes.split(",")] if classes else None
     found = summary(of_path(source, class_names=names, with_embedding=False))
     if as_json:
@@ -597,7 +608,7 @@ def _bench_records(records: int, classes: int, *, as_json: bool) -> None:
     print(f"python -m core report, {classes} classes, {processor()}")
     for cost in report_costs(records, classes=classes):
         print(
-            f"  {cost.records:>10,} records ({cost.file_mb:,.0f} MB)  {cost.seconds:6.1f} s, of which "
-            f"{cost.cpu_seconds:6.1f} s on the processor  {cost.peak_mb:6,.0f} MB of memory",
+            f"  {cost.records:>10,} records ({cost.file_mb:,.0f} MB)  {cost.seconds:6.1f} s on the clock, "
+            f"{cost.cpu_seconds:6.1f} s of processors  {cost.peak_mb:6,.0f} MB of memory",
             flush=True,
         )

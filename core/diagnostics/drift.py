@@ -106,6 +106,8 @@ def compare(
     flags += [confidence is not None and confidence.flag, classes.flag, unknown.flag, silent.flag, embedding.flag]
     n_records, n_recordings = (len(reference), len(current)), recordings.counts
     verdict = _verdict(min(n_records), min(n_recordings), any(flags))
+    if not (features or confidence) and all((classes.reason, unknown.reason, silent.reason, embedding.reason)):
+        verdict = "not_enough_data"  # however many there are, nothing of theirs could be compared
     causes = causes_in_words(features, confidence, classes, embedding, unknown, silent)
     return DriftReport(
         n_reference=n_records[0],
@@ -305,14 +307,20 @@ def _told(records: RecordSet) -> Flags:
 
 
 def _silent(reference: RecordSet, current: RecordSet, recordings: Recordings, *, alpha: float) -> RateDrift:
-    """Digital silence has no level; where some sounds have one, those without are silent."""
-    sides = [records.table["rms_dbfs"] for records in (reference, current) if "rms_dbfs" in records.table]
+    """Of digital silence no descriptor is defined but how much of it is active; where some sounds have any."""
+    sides = [_heard(records) for records in (reference, current) if "rms_dbfs" in records.table]
     if len(sides) < 2 or not all(len(side) for side in sides):
         return RateDrift(math.nan, math.nan, math.nan, False, "one side has no levels")
-    silent = [pd.to_numeric(side, errors="coerce").isna().to_numpy() for side in sides]
+    silent = [~side for side in sides]
     if silent[1].all() and finite_values(current, "active_fraction").size == 0:
         return RateDrift(math.nan, math.nan, math.nan, False, "one side has no levels")
     return _rate(silent[0], silent[1], recordings, alpha=alpha)
+
+
+def _heard(records: RecordSet) -> Flags:
+    """Which records (N,) have a descriptor beside the active fraction: a level alone may be missing otherwise."""
+    known = [name for name in NAMES if name != "active_fraction" and name in records.table]
+    return np.asarray(np.isfinite([_values(records, name) for name in known]).any(axis=0))
 
 
 def no_embedding(reason: str) -> EmbeddingDrift:

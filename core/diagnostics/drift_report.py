@@ -147,6 +147,11 @@ class DriftReport:
                 records = f"{short:,} {side} record{'s' * (short != 1)}"
                 return f"Not enough data: {records}, at least {ENOUGH} are needed for a verdict."
             short, recordings, side = min(of, key=lambda given: given[1])
+            if recordings >= ENOUGH_RECORDINGS:
+                return (
+                    f"Nothing to compare: {self.n_current:,} current records and {self.n_reference:,} have no "
+                    "descriptor, no embedding and no classes in common."
+                )
             return (
                 f"Not enough data: {short:,} {side} records are of {recordings:,} recording{'s' * (recordings != 1)}, "
                 f"at least {ENOUGH_RECORDINGS} are needed for a verdict."

@@ -125,7 +125,7 @@ def checked(parts: Sequence[Part]) -> tuple[Part, ...]:
                 f"Expected runs of the same classes in one export; {first.run_id!r} tells "
                 f"{len(first.class_names)} apart ({', '.join(first.class_names[:3])} …), {part.run_id!r} "
                 f"{len(part.class_names)} ({', '.join(part.class_names[:3])} …), or in another order. "
-                "Export them one at a time; on the command line, --no-run leaves out the shipped run.",
+                "Export them one at a time; on the command line, --run names one and --no-run none.",
                 code="other_classes",
             )
     if len(set(_exported(first.class_names))) < len(first.class_names):

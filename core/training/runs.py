@@ -308,6 +308,16 @@ def new_run_id(name: str) -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{name}"
 
 
+def run_at(folder: Path, run_id: str) -> RunFolder:
+    """The run called ``run_id`` in ``folder``. Raises ``RunError`` for a name that leads elsewhere."""
+    if not run_id or run_id.startswith(".") or set(run_id) & set("/\\\0"):
+        raise RunError(
+            f"Expected the name of a run, such as mine or fold-1, got {run_id!r}. Give its folder as --out.",
+            code="bad_setting",
+        )
+    return RunFolder(folder / run_id)
+
+
 def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda part: part.write_text(text + "\n", encoding="utf-8"))
 

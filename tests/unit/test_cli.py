@@ -7,6 +7,7 @@ import pytest
 import soundfile
 
 from core.cli import main
+from core.config import SHIPPED_RUN
 from core.errors import StoreError
 from core.store import Store
 from tests.synthetic_dataset import write_dataset
@@ -85,6 +86,34 @@ def test_words_name_the_three_most_probable(
     text = capsys.readouterr().out
     assert all(name in text for name in ("dog", "rain", "rooster"))
     assert "1.00 s" in text
+
+
+def test_a_name_moves_no_cursor(sound: Path, untrained_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    odd = sound.rename(sound.with_name("a\x1b[2J\nb 🐕.flac"))
+    bad = odd.with_name("bad\x07.wav")
+    bad.write_text("no sound")
+    main(["classify", str(odd), str(bad), "--artifact", str(untrained_folder)])
+    said = capsys.readouterr().out
+    assert "a\\x1b[2J\\nb 🐕.flac\n" in said
+    assert "bad\\x07.wav\n" in said
+    assert not {"\x1b", "\x07"} & set(said)
+
+
+@pytest.mark.parametrize("command", ["train", "crossval"])
+@pytest.mark.parametrize("name", ["../evil", "a/b", "..", "", "a\\b"])
+def test_no_name_of_a_run_leads_out_of_its_folder(
+    toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, name: str
+) -> None:
+    asked = [command, "--data", str(toy), "--epochs", "1", "--out", str(tmp_path / "runs"), "--run-id", name]
+    if name or command == "crossval":  # train makes a name of nothing
+        assert main(asked) == 1
+        assert "Expected the name of a run" in capsys.readouterr().err
+        assert not list(tmp_path.rglob("config.json"))
+
+
+def test_the_classes_of_a_run_are_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(SHIPPED_RUN), "--classes", "a,b"]) == 1
+    assert "names its own" in capsys.readouterr().err
 
 
 def test_a_missing_artifact_is_one_clear_line_and_status_1(sound: Path, capsys: pytest.CaptureFixture[str]) -> None:

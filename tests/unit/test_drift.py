@@ -160,6 +160,33 @@ def test_silence_confidence_and_classes_are_causes_too(held_out: RecordSet, rng:
     assert any(cause.startswith("more dog: 100 % of answers") for cause in quick(held_out, dogs, rng).causes)
 
 
+def test_a_level_that_is_missing_alone_is_no_silence(held_out: RecordSet, rng: np.random.Generator) -> None:
+    table = held_out.table.assign(rms_dbfs=np.nan)
+    report = quick(held_out, replace(held_out, table=table), rng)
+    assert report.silent.current == report.silent.reference
+    assert not any("silence" in cause for cause in report.causes)
+
+
+def test_where_nothing_can_be_compared_there_is_no_verdict(held_out: RecordSet, rng: np.random.Generator) -> None:
+    n = 300
+    table = pd.DataFrame(
+        {
+            "clip_id": [f"a{i}" for i in range(n)],
+            "fold": 1,
+            "source_group": [f"s{i}" for i in range(n)],
+            "label": ["a"] * n,
+        }
+    )
+    logits = rng.normal(size=(n, 3)).astype(np.float32)
+    others = record_set(table, title="others", class_names=("a", "b", "c"), logits=logits, temperature=1.0)
+    report = quick(held_out, others, rng)
+    assert report.verdict == "not_enough_data"
+    assert not report.indicative
+    assert report.headline().startswith(
+        f"Nothing to compare: of 300 current records and {len(held_out):,} no descriptor"
+    )
+
+
 def test_records_without_labels_are_scaled_as_the_reference_is(held_out: RecordSet, rng: np.random.Generator) -> None:
     """A file brings no temperature: taken at its raw logits, it would look less confident than the reference."""
     raw = replace(held_out, temperatures=np.ones(len(held_out)), table=held_out.table.assign(label=None))
