@@ -52,7 +52,7 @@ def errors(records: RecordSet) -> None:
             "clip_id": CLIP,
             "label": st.column_config.TextColumn("True class"),
             "predicted": st.column_config.TextColumn("Predicted"),
-            "confidence": components.share_bar("Confidence", width=132),
+            "error_confidence" if several else "confidence": components.share_bar("Confidence", width=132),
             "true_probability": components.share_bar("True class got", width=132),
             **(
                 {"wrong": st.column_config.NumberColumn(f"Wrong, of {table['networks'].max()}", help="Networks.")}
@@ -64,8 +64,12 @@ def errors(records: RecordSet) -> None:
         },
         alt="Wrongly answered clips, the most confident first.",
     )
-    ranked = "the mean confidence in wrong answers, where a right one counts nothing" if several else "confidence"
-    st.caption(f"{_counted(len(shown), SHOWN)} Ranked by {ranked}. Click a row to see and hear it in the inspector.")
+    of = (
+        " Confidence is the mean over networks of that in wrong answers; a right one counts nothing." if several else ""
+    )
+    st.caption(
+        f"{_counted(len(shown), SHOWN)} Ranked by confidence.{of} Click a row to see and hear it in the inspector."
+    )
 
 
 def _errors_in_words(wrong: int, records: RecordSet, sure: SureErrors) -> str:

@@ -124,7 +124,10 @@ def _unknown(unknown: Mapping[str, Any]) -> list[str]:
     if "accepted_low" in unknown:  # not in runs of earlier releases
         accepted += f" ({in_percent(unknown['accepted_low'])} to {in_percent(unknown['accepted_high'])})"
     parts = unknown.get("accepted_excerpts", {})
-    shares = ", ".join(f"{in_percent(share)} of {seconds} s" for seconds, share in parts.items())
+    shares = ", ".join(
+        f"{in_percent(share)} of {seconds} s"
+        for seconds, share in sorted(parts.items(), key=lambda part: float(part[0]))
+    )
     rest = " |" * (len(kinds) - 1)
     return [
         f"| unknown sounds told from known ones, AUROC | {' | '.join(heads)} |",

@@ -69,6 +69,9 @@ def test_the_shipped_errors_are_ranked_and_counted(open_page: OpenPage) -> None:
     assert "95 % interval" in text
     table = app.dataframe[0].value
     assert table["error_confidence"].is_monotonic_decreasing
+    shown = json.loads(app.dataframe[0].proto.columns)
+    assert "error_confidence" in shown  # what they are ranked by is what is drawn
+    assert "Confidence is the mean over networks" in text
     worst = confused_pairs(shipped())["true"].iloc[0]
     app.selectbox(key="failures_true").select(worst).run()
     assert set(app.dataframe[0].value["label"]) == {words.plain(worst)}
