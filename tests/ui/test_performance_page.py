@@ -196,7 +196,7 @@ def test_the_card_of_the_shipped_model_has_its_numbers_and_what_flatters_them(op
     assert "3-151080-A-20.ogg with 5-151085-A-20.ogg" in text
     assert "did not learn from the other" in text
     assert f"| **{SCORE_NAMES[metrics['unknown']['score']].capitalize()}" in text
-    assert "chosen on these same sounds" in text
+    assert "chosen on these same folds" in text
 
 
 def test_the_card_of_fifty_classes_names_them_all(open_app: Open, artifact: Path, tmp_path: Path) -> None:
