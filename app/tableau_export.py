@@ -188,8 +188,7 @@ def _relations(table: schema.Table) -> Iterator[str]:
             if table.name not in (one.name, reference.table):
                 continue
             other = reference.table if one is table else one.name
-            pairs = list(zip(reference.columns, schema.BY_NAME[reference.table].key, strict=True))
-            ours = pairs if one is table else [(key, own) for own, key in pairs]
+            ours = reference.pairs if one is table else [(key, own) for own, key in reference.pairs]
             ways.setdefault(other, []).append(_and(f"{own} = {theirs}" for own, theirs in ours))
     for other, by in ways.items():
         yield f"- Relate it with `{other}` by {', *or* by '.join(by)}."

@@ -110,7 +110,7 @@ def summarise_open_set(scores: pd.DataFrame, *, rng: np.random.Generator) -> dic
             summary[f"{name}_by_{group}"] = _by(rows, column)
             if name != "far":
                 near = rows[rows["kind"] == "near"]
-                flagged = near[CHOSEN] > acceptance_threshold(_known(scores)[CHOSEN].to_numpy())
+                flagged = near[CHOSEN] > fit_rule(scores).threshold
                 summary[f"{name}_flagged"] = asdict(share(float(flagged.mean()), int(near["clip_id"].nunique())))
     return summary
 

@@ -55,7 +55,7 @@ def _rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     spread = metrics["accuracy_sd_over_seeds"]
     over_seeds = f", sd over {seeds} seeds {in_percent(spread)}" if spread is not None else ", one seed"
     interval = f"{in_percent(metrics['accuracy_low'])} to {in_percent(metrics['accuracy_high'])}"
-    weakest = sorted(metrics["recall"].items(), key=lambda item: (round(item[1], 6), item[0]))[:3]  # ties by name
+    weakest = _lowest(metrics["recall"])
     rows = [
         ("accuracy, pooled out of fold", f"**{in_percent(metrics['accuracy'])}** (n = {metrics['n']}{over_seeds})"),
         ("its 95 % interval (Wilson)", interval),
@@ -148,14 +148,18 @@ def _groups(unknown: Mapping[str, Any], kinds: Iterable[str]) -> Iterator[Mappin
     return (unknown[f"{kind}_by_source" if kind == "far" else f"{kind}_by_class"] for kind in kinds)
 
 
+def _lowest(values: Mapping[str, float]) -> list[tuple[str, float]]:
+    """The first few, ties by name."""
+    return sorted(values.items(), key=lambda item: (round(item[1], 6), item[0]))[:SHOWN]
+
+
 def _least(values: Mapping[str, float]) -> str:
-    ordered = sorted(values.items(), key=lambda item: (round(item[1], 6), item[0]))[:SHOWN]
-    return ", ".join(f"{_plain(name)} {value:.3f}" for name, value in ordered)
+    return ", ".join(f"{_plain(name)} {value:.3f}" for name, value in _lowest(values))
 
 
 def _fewest(shares: Mapping[str, Mapping[str, float]]) -> str:
-    ordered = sorted(shares.items(), key=lambda item: (round(item[1]["value"], 6), item[0]))[:SHOWN]
-    return ", ".join(f"{_plain(name)} {in_percent(share['value'])}" for name, share in ordered)
+    lowest = _lowest({name: share["value"] for name, share in shares.items()})
+    return ", ".join(f"{_plain(name)} {in_percent(value)}" for name, value in lowest)
 
 
 def _plain(name: str) -> str:

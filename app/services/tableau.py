@@ -64,8 +64,7 @@ def command(choice: Choice) -> str:
     if not choice.runs:
         said.append("--no-run")
     elif choice.runs != (records.SHIPPED,):
-        folders = [folder for name in choice.runs if (folder := records.run_folder(name)) is not None]
-        said += [word for folder in folders for word in ("--run", str(folder))]
+        said += [word for folder in _folders(choice) for word in ("--run", str(folder))]
     if choice.window is not None:
         said += ["--log-since", "all" if choice.since is None else f"{choice.since:%Y-%m-%dT%H:%M}"]
     if choice.version != hyper.VERSION:
@@ -85,12 +84,16 @@ def head(choice: Choice, name: str, rows: int) -> DataFrame:
     return _exports().read(*_made(choice), lambda done: csv_head(done.file(name), rows))
 
 
+def _folders(choice: Choice) -> list[Path]:
+    return [folder for name in choice.runs if (folder := records.run_folder(name)) is not None]
+
+
 def _made(
     choice: Choice, progress: Callable[[float, str], None] = lambda share, what: None
 ) -> tuple[Hashable, Callable[[Path], Exported]]:
     """What the export of ``choice`` is known by, and how it is made."""
     given = environment.settings()
-    folders = [folder for name in choice.runs if (folder := records.run_folder(name)) is not None]
+    folders = _folders(choice)
     stamps = tuple(environment.stamp(folder) for folder in (*folders, given.artifact))
 
     def make(out: Path) -> Exported:

@@ -59,6 +59,11 @@ class Reference:
     table: str
     columns: tuple[str, ...]
 
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """Each own column with the key's that it names; all of them relate, one of several would relate other rows."""
+        return tuple(zip(self.columns, BY_NAME[self.table].key, strict=True))
+
 
 @dataclass(frozen=True)
 class Table:
@@ -520,16 +525,12 @@ def dictionary() -> pa.Table:
 
 
 def relations(table: Table, column: str) -> str:
-    """What ``column`` helps to refer to, each other table with every pair that relates it: own column = its column.
-
-    One pair of several would relate rows that have nothing to do with each other.
-    """
-    said = []
-    for reference in table.refers:
-        if column in reference.columns:
-            pairs = zip(reference.columns, BY_NAME[reference.table].key, strict=True)
-            said.append(f"{reference.table}: " + ", ".join(f"{own} = {key}" for own, key in pairs))
-    return "; ".join(said)
+    """What ``column`` helps to refer to, each other table with every pair that relates it: own column = its column."""
+    return "; ".join(
+        f"{reference.table}: " + ", ".join(f"{own} = {key}" for own, key in reference.pairs)
+        for reference in table.refers
+        if column in reference.columns
+    )
 
 
 def conform(table: Table, frame: pd.DataFrame) -> pa.Table:

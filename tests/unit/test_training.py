@@ -153,24 +153,39 @@ def test_a_finished_run_is_not_trained_again(finished: RunFolder, dataset: Datas
     assert (finished.artifact / "artifact.json").stat().st_mtime_ns == before
 
 
+class Killed(BaseException):
+    """Ends a training as no error of its own would."""
+
+
+def whole_and_killed(
+    dataset: Dataset,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    place: object,
+    name: str,
+    kill: object,
+    **changes: float,
+) -> tuple[RunFolder, RunFolder]:
+    """A run that went through, and one that ``kill``, in place of ``name``, ended."""
+    whole, broken = RunFolder(folder / "whole"), RunFolder(folder / "broken")
+    loop.train(ask(dataset, **changes), dataset, whole)
+    with monkeypatch.context() as patch:
+        patch.setattr(place, name, kill)
+        with pytest.raises(Killed):
+            loop.train(ask(dataset, **changes), dataset, broken)
+    return whole, broken
+
+
 @pytest.mark.parametrize("changes", [{}, {"ema_decay": 0.9}], ids=["plain", "ema"])
 def test_a_run_killed_after_an_epoch_and_resumed_ends_with_the_same_weights(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, float]
 ) -> None:
-    whole, broken = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "broken")
-    loop.train(ask(dataset, **changes), dataset, whole)
-
-    class Killed(BaseException):
-        pass
-
     def kill(self: loop.Classification) -> None:
         if self.current_epoch == 2:
             raise Killed
 
-    with monkeypatch.context() as patch:
-        patch.setattr(loop.Classification, "on_train_epoch_start", kill)
-        with pytest.raises(Killed):
-            loop.train(ask(dataset, **changes), dataset, broken)
+    place, name = loop.Classification, "on_train_epoch_start"
+    whole, broken = whole_and_killed(dataset, tmp_path, monkeypatch, place, name, kill, **changes)
     assert broken.status().state == "failed"
     loop.train(ask(dataset, **changes), dataset, broken)
     assert same_weights(whole, broken)
@@ -183,19 +198,11 @@ def test_a_run_killed_after_its_last_epoch_ends_with_the_same_weights(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, float]
 ) -> None:
     """Nothing is left to train then, and what Lightning does at the end of training is not done again."""
-    whole, broken = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "broken")
-    loop.train(ask(dataset, **changes), dataset, whole)
-
-    class Killed(BaseException):
-        pass
 
     def kill(*_: object, **__: object) -> None:
         raise Killed
 
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "evaluate", kill)
-        with pytest.raises(Killed):
-            loop.train(ask(dataset, **changes), dataset, broken)
+    whole, broken = whole_and_killed(dataset, tmp_path, monkeypatch, loop, "evaluate", kill, **changes)
     loop.train(ask(dataset, **changes), dataset, broken)
     assert same_weights(whole, broken)
     pd.testing.assert_frame_equal(whole.records(), broken.records())
